@@ -1,0 +1,1 @@
+//! Whole or absent: snapshots in an object store.

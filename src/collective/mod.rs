@@ -1,0 +1,1 @@
+//! How workers talk to each other: the authenticated connector, framing, transport.

@@ -1,0 +1,1 @@
+//! The rim on the stable node: gRPC service, durable state, run history.

@@ -1,0 +1,1 @@
+//! What it is trained on: the `Dataset` trait, the order of samples, file formats.

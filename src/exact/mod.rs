@@ -1,0 +1,1 @@
+//! Gradient sums in integers: convert, accumulate, pack, unpack. Pure.

@@ -1,0 +1,1 @@
+//! What to train: the TOML job file, validated once into plain values.

@@ -1,0 +1,41 @@
+//! **ebbtide** trains one model on whatever machines are there right now, and
+//! the result does not notice who came and went.
+//!
+//! The rooms, in the order in which a step passes through them:
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`job`] | what to train: the TOML file, validated once into plain values |
+//! | [`data`] | which samples a micro-batch holds, and where they come from |
+//! | [`model`] | the `Model` trait, variables by name, seeded initial values, dropout |
+//! | [`strategy`] | one worker's replicas and the training step |
+//! | [`exact`] | gradients as integers: convert, accumulate, pack |
+//! | [`collective`] | worker-to-worker connections that carry the exchange |
+//! | [`optim`] | the update, with the same bits on every device |
+//! | [`world`] | who trains together: both sides of the membership protocol, pure |
+//! | [`worker`] | the rim on a training node: sockets, the train loop, signals |
+//! | [`coordinator`] | the rim on the stable node: service, durable state, history |
+//! | [`checkpoint`] | snapshots in an object store, whole or absent |
+//! | [`observe`] | progress, metrics, events, history |
+//! | [`numerics`] | own elementary functions and the counter-based generator |
+//! | [`cli`] | the command lines of the three binaries |
+//!
+//! Dependency rule: [`world`], [`exact`], [`numerics`], [`optim`], [`job`] and
+//! `data::order` know no tokio, no tonic, no clock and no random source;
+//! [`coordinator`] and [`worker`] never import each other.
+
+pub mod checkpoint;
+pub mod cli;
+pub mod collective;
+pub mod coordinator;
+pub mod data;
+pub mod exact;
+pub mod job;
+pub mod model;
+pub mod numerics;
+pub mod observe;
+pub mod optim;
+pub mod strategy;
+pub mod wire;
+pub mod world;
+pub mod worker;

@@ -1,0 +1,1 @@
+//! What a person sees: progress lines, metrics, events, the run's history.

@@ -1,0 +1,1 @@
+//! One worker's replicas: the variable scope, the gradient of a share, the training step.

@@ -1,0 +1,1 @@
+//! The rim on a training node: sockets, the train loop, signals.
