@@ -1,1 +1,3 @@
 //! What it is trained on: the `Dataset` trait, the order of samples, file formats.
+
+pub mod order;
