@@ -1,7 +1,7 @@
 //! Which samples a micro-batch holds: a pure function of (seed, step, micro-batch).
 //!
 //! An epoch is a permutation of the sample indices. It is never written down: position
-//! `p` of epoch `e` is looked up by a keyed [`Permutation`], so that any worker can ask for
+//! `p` of epoch `e` is looked up by a keyed `Permutation`, so that any worker can ask for
 //! any micro-batch of any step at any time, without state, without a shuffle buffer and
 //! without asking anyone. A worker that joins in step 7,000 knows the order as well as one
 //! that was there from the start.
