@@ -37,5 +37,5 @@ pub mod observe;
 pub mod optim;
 pub mod strategy;
 pub mod wire;
-pub mod world;
 pub mod worker;
+pub mod world;

@@ -1,0 +1,155 @@
+//! Following: subscribe first, then restore, then apply faster than the others
+//! train; and the other end of it, streaming our sums to followers.
+
+use super::*;
+
+/// A subscription to a member's sums.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    /// Whom we follow.
+    pub source: WorkerId,
+    /// The first sum that we are sent; unknown before the answer.
+    first: Option<Round>,
+    /// The round that the source has reached, as far as we know.
+    reached: Round,
+    /// The world that takes us in, and the round at which we enter it.
+    entry: Option<(GenerationRecord, Round)>,
+    /// We have said that we caught up.
+    ready_told: bool,
+}
+
+impl Follow {
+    /// An Install came: what was planned before it is void, and whoever has
+    /// caught up has to say so again.
+    pub fn fenced_off(&mut self) {
+        self.entry = None;
+        self.ready_told = false;
+    }
+}
+
+impl Member {
+    pub(super) fn start_following(&mut self, source: WorkerId, address: String) {
+        if self.is_member() {
+            return;
+        }
+        if self.follow.is_some() {
+            self.out.push(Command::Unfollow);
+        }
+        self.follow = Some(Follow {
+            source,
+            first: None,
+            reached: Round(0),
+            entry: None,
+            ready_told: false,
+        });
+        self.out.push(Command::Follow { source, address });
+    }
+
+    /// Rule 8: the answer carries the source's generation, so that a follower
+    /// that has been voted in meanwhile knows where to enter.
+    pub(super) fn subscribed(&mut self, from: WorkerId, first: Round, record: GenerationRecord) {
+        let Some(follow) = self.follow.as_mut().filter(|f| f.source == from) else {
+            return;
+        };
+        follow.first = Some(first);
+        follow.reached = first;
+        self.learn(first, record);
+        if self.round.is_some_and(|n| n >= first) {
+            return self.advance();
+        }
+        if matches!(self.work, Work::Restoring(_)) {
+            return; // looked at again when it is done
+        }
+        self.need_state(first);
+    }
+
+    fn need_state(&mut self, first: Round) {
+        if first == Round(0) {
+            self.load(None);
+        } else {
+            self.tell(FromWorker::NeedCheckpoint { round: first });
+        }
+    }
+
+    pub(super) fn restore_from(&mut self, manifest: String) {
+        let waiting = self
+            .follow
+            .as_ref()
+            .and_then(|f| f.first)
+            .is_some_and(|first| self.round.is_none_or(|n| n < first));
+        if waiting && self.work == Work::Idle {
+            self.load(Some(manifest));
+        }
+    }
+
+    pub(super) fn streamed(&mut self, from: WorkerId, round: Round, record: GenerationRecord) {
+        let Some(follow) = self.follow.as_mut().filter(|f| f.source == from) else {
+            return;
+        };
+        follow.reached = follow.reached.max(round.next());
+        self.learn(round.next(), record);
+        self.advance();
+    }
+
+    /// A record of the source's that has us in it is where we enter.
+    fn learn(&mut self, at: Round, record: GenerationRecord) {
+        let newer = record.has(self.id) && record.generation > self.installed();
+        let Some(follow) = &mut self.follow else {
+            return;
+        };
+        let known = follow
+            .entry
+            .as_ref()
+            .is_some_and(|(r, _)| r.generation >= record.generation);
+        if newer && !known {
+            follow.entry = Some((record, at));
+        }
+    }
+
+    /// Applies the next sum, enters the world, or says that we caught up.
+    pub(super) fn advance(&mut self) {
+        let Some(follow) = &self.follow else { return };
+        let (Some(round), Some(first)) = (self.round, follow.first) else {
+            return;
+        };
+        if self.fenced || self.work != Work::Idle {
+            return;
+        }
+        if round < first {
+            return self.need_state(first);
+        }
+        if let Some((record, at)) = &follow.entry
+            && *at == round
+            && record.generation >= self.fence
+        {
+            let record = record.clone();
+            self.follow = None;
+            self.out.push(Command::Unfollow);
+            self.enter(record);
+            return self.begin(false);
+        }
+        if follow.reached > round {
+            return self.apply(round, SumSource::Streamed);
+        }
+        if !follow.ready_told && follow.reached == round {
+            let generation = self.fence;
+            if let Some(follow) = &mut self.follow {
+                follow.ready_told = true;
+            }
+            self.tell(FromWorker::Ready { generation, round });
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, worker: WorkerId) {
+        let (Some(record), Some(first), true) = (self.record.clone(), self.round, self.is_member())
+        else {
+            return self.out.push(Command::RefuseSubscription(worker));
+        };
+        self.subscribers.insert(worker);
+        self.out.push(Command::AnswerSubscription {
+            to: worker,
+            first,
+            record,
+        });
+    }
+}

@@ -1,0 +1,365 @@
+//! Losses: what counts as evidence, and how the survivors go on.
+
+use super::super::pool::directory;
+use super::super::reconcile::{self, Plan, Situation, reconcile};
+use super::*;
+
+impl World {
+    /// Processes whose word is needed before a new world is decided: members,
+    /// leavers, those of a planned change that members have heard of, and the
+    /// named source. Only those that are still there.
+    pub(super) fn required(&self) -> BTreeSet<WorkerId> {
+        let told = self
+            .pending
+            .as_ref()
+            .filter(|p| p.unconfirmed.is_empty())
+            .map(|p| &p.record);
+        self.current
+            .iter()
+            .chain(told)
+            .flat_map(|r| {
+                let members = r.members.iter().map(|m| m.id);
+                members
+                    .chain(r.leavers.iter().copied())
+                    .chain(r.source.as_ref().map(|m| m.id))
+            })
+            .filter(|w| self.pool.get(w).is_some_and(|n| !n.released))
+            .collect()
+    }
+
+    pub(super) fn session_broken(&mut self, now: Duration, worker: WorkerId) {
+        let Some(node) = self.pool.get_mut(&worker) else {
+            return;
+        };
+        if node.released || matches!(self.phase, Phase::Ended(_)) {
+            self.pool.remove(&worker);
+            return;
+        }
+        node.session = Session::Broken { since: now };
+        let address = node.member.address.clone();
+        self.out.push(Command::Probe(worker, address));
+    }
+
+    /// A member can't reach a peer. Whether that peer is gone or just cut off
+    /// is for us to find out.
+    pub(super) fn accuse(&mut self, by: WorkerId, peer: WorkerId, generation: Generation) {
+        let in_force = self.current.as_ref().map(|r| r.generation);
+        if !matches!(self.phase, Phase::Running) || in_force > Some(generation) {
+            return;
+        }
+        if let Some(node) = self.pool.get_mut(&peer)
+            && node.accused.is_none()
+        {
+            node.accused = Some((by, generation));
+            let address = node.member.address.clone();
+            self.out.push(Command::Probe(peer, address));
+        }
+    }
+
+    pub(super) fn probed(&mut self, now: Duration, worker: WorkerId, probe: Probe) {
+        if let Phase::Recovering { awaited, .. } = &self.phase
+            && awaited.contains(&worker)
+        {
+            if probe == Probe::Refused {
+                self.give_up_recorded(now, worker);
+            }
+            return;
+        }
+        let Some(node) = self.pool.get_mut(&worker) else {
+            return;
+        };
+        let accused = node.accused.take();
+        let broken = node.session != Session::Open;
+        match (probe, accused) {
+            (Probe::Refused, _) => self.depart(now, worker, "its process is gone".into()),
+            (Probe::Silent, Some(_)) if broken => {
+                self.depart(now, worker, "neither we nor its peers reach it".into());
+            }
+            (_, Some((by, generation))) => self.exchange_broken(now, by, worker, generation),
+            (_, None) => {}
+        }
+    }
+
+    /// Two members that both live have lost each other. The exchange is done
+    /// again under a new generation, which costs no gradient; if that happens
+    /// again, the one that came later goes.
+    fn exchange_broken(
+        &mut self,
+        now: Duration,
+        by: WorkerId,
+        peer: WorkerId,
+        generation: Generation,
+    ) {
+        let in_force = self.current.as_ref().map(|r| r.generation);
+        if !matches!(self.phase, Phase::Running) || in_force > Some(generation) {
+            return;
+        }
+        let strikes = self
+            .strikes
+            .entry((by.min(peer), by.max(peer)))
+            .or_default();
+        *strikes += 1;
+        if *strikes < 2 {
+            return self.prepare(
+                now,
+                format!("workers {by} and {peer} lost their connection"),
+            );
+        }
+        self.strikes.remove(&(by.min(peer), by.max(peer)));
+        let later = by.max(peer);
+        let reason = format!("workers {by} and {peer} can't reach each other; the later one goes");
+        self.send(
+            later,
+            ToWorker::Release(ReleaseReason::Evicted(reason.clone())),
+        );
+        self.depart(now, later, reason);
+    }
+
+    /// A worker says that it leaves now.
+    pub(super) fn bye(&mut self, now: Duration, worker: WorkerId, reason: String) {
+        let released = self.pool.get(&worker).is_some_and(|n| n.released);
+        if released {
+            self.pool.remove(&worker);
+        } else {
+            self.depart(now, worker, reason);
+        }
+    }
+
+    /// A process is gone for good. If the world needs it, the others reconcile.
+    pub(super) fn depart(&mut self, now: Duration, worker: WorkerId, reason: String) {
+        let needed = self.required().contains(&worker);
+        let Some(node) = self.pool.remove(&worker) else {
+            return;
+        };
+        let drained = node.leaving.is_some();
+        self.note(Note::Left {
+            worker,
+            name: node.name,
+            reason: reason.clone(),
+            drained,
+        });
+        if self.saving == Some(worker) {
+            self.saving = None;
+        }
+        self.strikes
+            .retain(|(a, b), _| *a != worker && *b != worker);
+        self.drop_unheard_change(worker);
+        match &mut self.phase {
+            Phase::Preparing(p) => {
+                p.reports.remove(&worker);
+                self.try_install(now);
+            }
+            Phase::Running if needed => {
+                self.prepare(now, format!("worker {worker} left: {reason}"));
+            }
+            Phase::Running => self.feed_followers(),
+            _ => {}
+        }
+    }
+
+    /// Fences everybody with a new number and asks what they hold.
+    pub(super) fn prepare(&mut self, now: Duration, reason: String) {
+        let generation = self.next_number();
+        self.persist();
+        self.phase = Phase::Preparing(Preparing {
+            generation,
+            reports: BTreeMap::new(),
+            reason,
+            since: now,
+        });
+        let here: Vec<WorkerId> = self
+            .pool
+            .iter()
+            .filter(|(_, n)| !n.released)
+            .map(|(w, _)| *w)
+            .collect();
+        for worker in here {
+            if let Some(node) = self.pool.get_mut(&worker) {
+                node.told = generation;
+            }
+            self.send(worker, ToWorker::Prepare { generation });
+        }
+        self.try_install(now);
+    }
+
+    /// Those whose report is still needed. At the start that is everybody who
+    /// holds the starting state.
+    pub(super) fn unreported(&self, p: &Preparing) -> Vec<WorkerId> {
+        let starting = self.current.is_none();
+        let mut needed = self.required();
+        if starting || self.current.as_ref().is_some_and(|r| r.paused) {
+            let ready = self
+                .pool
+                .iter()
+                .filter(|(_, n)| n.available() && matches!(n.approach, Approach::Ready { .. }));
+            needed.extend(ready.map(|(w, _)| *w));
+        }
+        needed
+            .into_iter()
+            .filter(|w| !p.reports.contains_key(w))
+            .collect()
+    }
+
+    pub(super) fn report(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        generation: Generation,
+        holdings: Holdings,
+    ) {
+        let Phase::Preparing(p) = &mut self.phase else {
+            return;
+        };
+        if p.generation == generation {
+            if let Some(round) = holdings.round {
+                self.reached = self.reached.max(round);
+            }
+            p.reports.insert(worker, holdings);
+            self.try_install(now);
+        }
+    }
+
+    /// Decides the new world once everybody who has to has reported.
+    pub(super) fn try_install(&mut self, now: Duration) {
+        let Phase::Preparing(p) = &self.phase else {
+            return;
+        };
+        if !self.unreported(p).is_empty() {
+            return;
+        }
+        let p = p.clone();
+        self.adopt_effective_change(&p.reports);
+        let nothing = empty_record();
+        let current = self.current.as_ref().unwrap_or(&nothing);
+        let leaving = self
+            .pool
+            .iter()
+            .filter(|(_, n)| n.leaving.is_some())
+            .map(|(w, _)| *w)
+            .collect();
+        let outcome = reconcile(&Situation {
+            generation: p.generation,
+            current,
+            reports: &p.reports,
+            nodes: &directory(&self.pool),
+            leaving: &leaving,
+            admit: current.paused,
+            members_min: self.settings.members_min,
+            members_max: self.settings.members_max,
+        });
+        match outcome {
+            reconcile::Outcome::Install(plan) => self.install(now, plan, &p),
+            reconcile::Outcome::Lost => {
+                self.lose_world();
+                if self.stopping {
+                    self.end(ReleaseReason::Stopped, Outcome::Stopped);
+                }
+            }
+        }
+    }
+
+    /// A planned change that any process has entered is in force.
+    fn adopt_effective_change(&mut self, reports: &BTreeMap<WorkerId, Holdings>) {
+        let Some(pending) = &self.pending else { return };
+        let number = pending.record.generation;
+        if reports.values().any(|h| h.installed == number) {
+            self.current = self.pending.take().map(|p| p.record);
+        }
+    }
+
+    fn install(&mut self, now: Duration, plan: Plan, p: &Preparing) {
+        let Plan {
+            record,
+            recomputed,
+            conflicting,
+        } = plan;
+        self.current = Some(record.clone());
+        self.pending = None;
+        self.phase = Phase::Running;
+        self.started = true;
+        self.saving = None;
+        self.persist();
+        for worker in conflicting {
+            let reason = format!("worker {worker} reported micro-batches that another one holds");
+            self.note(Note::Suspicious(reason.clone()));
+            self.send(worker, ToWorker::Release(ReleaseReason::Evicted(reason)));
+            self.pool.remove(&worker);
+        }
+        let here: Vec<WorkerId> = self
+            .pool
+            .iter()
+            .filter(|(_, n)| !n.released)
+            .map(|(w, _)| *w)
+            .collect();
+        for worker in here {
+            let joined = record.has(worker) && self.pool.get(&worker).is_some_and(is_newcomer);
+            if let Some(node) = self.pool.get_mut(&worker) {
+                node.accused = None;
+                node.told = record.generation;
+                node.approach = match (node.approach, node.source()) {
+                    _ if record.has(worker) => Approach::Idle,
+                    (Approach::Restoring | Approach::Idle, _) | (_, None) => Approach::Idle,
+                    (Approach::Following { needs, .. }, Some(source)) => {
+                        Approach::Following { source, needs }
+                    }
+                    (_, Some(source)) => Approach::Following {
+                        source,
+                        needs: None,
+                    },
+                };
+            }
+            self.send(worker, ToWorker::Install(record.clone()));
+            if joined {
+                self.note(Note::Joined(worker, self.name_of(worker)));
+            }
+        }
+        self.note(Note::Installed {
+            record,
+            reason: p.reason.clone(),
+            recomputed,
+        });
+        self.after_change(now);
+    }
+
+    /// A worker tells where it is; that is how we learn that a planned change
+    /// has taken effect, and that a leaver is no longer needed.
+    pub(super) fn progress(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        generation: Generation,
+        round: Round,
+        counters: super::super::message::WorkerCounters,
+    ) {
+        self.reached = self.reached.max(round);
+        if let Some(node) = self.pool.get_mut(&worker) {
+            node.progress = (generation, round);
+            node.counters = counters;
+        }
+        let entered = self
+            .pending
+            .as_ref()
+            .is_some_and(|p| p.record.generation == generation);
+        if entered && matches!(self.phase, Phase::Running) {
+            self.change_took_effect(now);
+        }
+        self.release_leavers(now);
+    }
+}
+
+fn is_newcomer(node: &Node) -> bool {
+    matches!(node.approach, Approach::Ready { .. })
+}
+
+fn empty_record() -> GenerationRecord {
+    GenerationRecord {
+        generation: Generation::NONE,
+        members: Vec::new(),
+        base: Round(0),
+        first: None,
+        source: None,
+        leavers: Vec::new(),
+        paused: false,
+        origin: Origin::Installed,
+    }
+}

@@ -1,0 +1,312 @@
+//! Planned changes: who joins, who leaves, without a pause.
+//!
+//! A change is a whole generation record. Newcomers confirm it first, then the
+//! members hear of it and vote in the trailers of their next contributions; it
+//! takes effect after the first sum in which all have voted. We learn of that
+//! by the first Progress that names it.
+
+use super::*;
+
+impl World {
+    /// A worker wants to leave.
+    pub(super) fn drain(&mut self, now: Duration, worker: WorkerId, reason: String) {
+        if let Some(node) = self.pool.get_mut(&worker) {
+            node.leaving.get_or_insert(reason);
+        }
+        match &self.phase {
+            Phase::Running if self.required().contains(&worker) => self.plan(now),
+            Phase::Preparing(_) => {} // planned after the Install
+            _ => self.release(worker, ReleaseReason::Drained),
+        }
+    }
+
+    /// Plans the next change if there is one to make and none on its way.
+    pub(super) fn plan(&mut self, now: Duration) {
+        let (Phase::Running, None, Some(current)) = (&self.phase, &self.pending, &self.current)
+        else {
+            return;
+        };
+        let current = current.clone();
+        if current.paused {
+            return self.change_paused(now, &current);
+        }
+        let stays = |w: WorkerId| self.pool.get(&w).is_some_and(|n| n.leaving.is_none());
+        let joins = |n: &Node| n.available() && matches!(n.approach, Approach::Ready { .. });
+        let mut members: Vec<Member> = current
+            .members
+            .iter()
+            .filter(|m| stays(m.id))
+            .cloned()
+            .collect();
+        let drained: Vec<WorkerId> = current
+            .members
+            .iter()
+            .map(|m| m.id)
+            .filter(|w| !stays(*w))
+            .collect();
+        let room = self.settings.members_max.saturating_sub(members.len());
+        let joiners: Vec<Member> = self
+            .pool
+            .iter()
+            .filter(|(w, n)| !self.stopping && !current.has(**w) && joins(n))
+            .map(|(_, n)| n.member.clone())
+            .take(room)
+            .collect();
+        if drained.is_empty() && joiners.is_empty() {
+            return;
+        }
+        let unconfirmed: BTreeSet<WorkerId> = joiners.iter().map(|m| m.id).collect();
+        members.extend(joiners);
+        let still_leaving: Vec<WorkerId> = current
+            .leavers
+            .iter()
+            .copied()
+            .filter(|w| self.pool.contains_key(w))
+            .collect();
+        let record = GenerationRecord {
+            generation: self.next_number(),
+            base: current.base,
+            first: None,
+            source: None,
+            leavers: drained.iter().copied().chain(still_leaving).collect(),
+            paused: members.len() < self.settings.members_min,
+            members,
+            origin: Origin::Planned {
+                from: current.generation,
+            },
+        };
+        let reason = change_reason(&unconfirmed, &drained);
+        self.pending = Some(Pending {
+            record: record.clone(),
+            unconfirmed,
+            reason,
+        });
+        self.persist();
+        let newcomers: Vec<WorkerId> = record
+            .members
+            .iter()
+            .map(|m| m.id)
+            .filter(|w| !current.has(*w))
+            .collect();
+        for worker in newcomers {
+            self.send(worker, ToWorker::Propose(record.clone()));
+        }
+        self.propose_to_members();
+    }
+
+    /// A world that stands still can be changed by an Install right away.
+    fn change_paused(&mut self, now: Duration, current: &GenerationRecord) {
+        if self.stopping {
+            return self.save_before_leaving();
+        }
+        let leaving = current
+            .members
+            .iter()
+            .any(|m| self.pool.get(&m.id).is_some_and(|n| n.leaving.is_some()));
+        let newcomers = self.pool.iter().any(|(w, n)| {
+            !current.has(*w) && n.available() && matches!(n.approach, Approach::Ready { .. })
+        });
+        if leaving && current.members.len() == 1 {
+            self.save_before_leaving();
+        } else if leaving {
+            let gone: Vec<WorkerId> = current
+                .members
+                .iter()
+                .map(|m| m.id)
+                .filter(|w| self.pool.get(w).is_some_and(|n| n.leaving.is_some()))
+                .take(current.members.len() - 1)
+                .collect();
+            for worker in gone {
+                self.release(worker, ReleaseReason::Drained);
+            }
+            self.prepare(now, "a worker left the paused world".into());
+        } else if newcomers {
+            self.prepare(now, "a worker came to the paused world".into());
+        }
+    }
+
+    /// The last ones that hold the state write it down before they go.
+    pub(super) fn save_before_leaving(&mut self) {
+        if self.saving.is_some() {
+            return;
+        }
+        let Some(current) = &self.current else { return };
+        let holders = current
+            .members
+            .iter()
+            .map(|m| m.id)
+            .chain(current.leavers.iter().copied());
+        let writer = holders
+            .filter(|w| {
+                self.pool
+                    .get(w)
+                    .is_some_and(|n| n.session == Session::Open && !n.released)
+            })
+            .min();
+        if let Some(writer) = writer {
+            self.saving = Some(writer);
+            self.send(writer, ToWorker::Save);
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, now: Duration, worker: WorkerId, generation: Generation) {
+        let Some(pending) = &mut self.pending else {
+            return;
+        };
+        if pending.record.generation == generation
+            && pending.unconfirmed.remove(&worker)
+            && matches!(self.phase, Phase::Running)
+        {
+            self.propose_to_members();
+        }
+        let _ = now;
+    }
+
+    fn propose_to_members(&mut self) {
+        let (Some(pending), Some(current)) = (&self.pending, &self.current) else {
+            return;
+        };
+        if !pending.unconfirmed.is_empty() {
+            return;
+        }
+        let record = pending.record.clone();
+        let members: Vec<WorkerId> = current.members.iter().map(|m| m.id).collect();
+        for worker in members {
+            self.send(worker, ToWorker::Propose(record.clone()));
+        }
+    }
+
+    /// A newcomer of a change that no member has heard of went away: nobody
+    /// else has to notice.
+    pub(super) fn drop_unheard_change(&mut self, gone: WorkerId) {
+        let unheard = self
+            .pending
+            .as_ref()
+            .is_some_and(|p| !p.unconfirmed.is_empty() && p.record.has(gone));
+        if unheard {
+            self.pending = None;
+            self.persist();
+        }
+    }
+
+    /// The first word from inside a planned generation makes it the one in
+    /// force.
+    pub(super) fn change_took_effect(&mut self, now: Duration) {
+        let Some(Pending { record, reason, .. }) = self.pending.take() else {
+            return;
+        };
+        let before = self.current.replace(record.clone());
+        self.persist();
+        let newcomers: Vec<WorkerId> = record
+            .members
+            .iter()
+            .map(|m| m.id)
+            .filter(|w| !before.as_ref().is_some_and(|r| r.has(*w)))
+            .collect();
+        for worker in newcomers {
+            if let Some(node) = self.pool.get_mut(&worker) {
+                node.approach = Approach::Idle;
+            }
+            self.note(Note::Joined(worker, self.name_of(worker)));
+        }
+        self.note(Note::Installed {
+            record,
+            reason,
+            recomputed: 0,
+        });
+        self.after_change(now);
+    }
+
+    /// What a new generation makes possible or necessary.
+    pub(super) fn after_change(&mut self, now: Duration) {
+        if self.current.as_ref().is_some_and(|r| r.members.is_empty()) {
+            return self.save_before_leaving();
+        }
+        self.feed_followers();
+        self.release_leavers(now);
+        self.plan(now);
+    }
+
+    /// Lets leavers go once every member has applied all that they helped with.
+    pub(super) fn release_leavers(&mut self, now: Duration) {
+        let (Phase::Running, Some(current)) = (&self.phase, &self.current) else {
+            return;
+        };
+        if current.members.is_empty() {
+            return; // they go when the state is saved
+        }
+        let behind = |round: Round| {
+            current.members.iter().any(|m| {
+                self.pool
+                    .get(&m.id)
+                    .is_none_or(|n| n.progress.0 < current.generation || n.progress.1 < round)
+            })
+        };
+        let free: Vec<WorkerId> = current
+            .leavers
+            .iter()
+            .filter(|w| {
+                self.pool
+                    .get(w)
+                    .is_some_and(|n| !n.released && !behind(n.progress.1))
+            })
+            .copied()
+            .collect();
+        for worker in free {
+            self.release(worker, ReleaseReason::Drained);
+        }
+        let _ = now;
+    }
+
+    /// Tells a worker that nothing waits for it any more.
+    pub(super) fn release(&mut self, worker: WorkerId, reason: ReleaseReason) {
+        let Some(node) = self.pool.get_mut(&worker) else {
+            return;
+        };
+        if std::mem::replace(&mut node.released, true) {
+            return;
+        }
+        let name = node.name.clone();
+        let why = node.leaving.clone().unwrap_or_else(|| "let go".into());
+        if self.saving == Some(worker) {
+            self.saving = None;
+        }
+        self.send(worker, ToWorker::Release(reason));
+        self.note(Note::Left {
+            worker,
+            name,
+            reason: why,
+            drained: true,
+        });
+    }
+
+    /// Everybody left, and what they held is saved.
+    pub(super) fn all_saved(&mut self) {
+        let Some(current) = &self.current else { return };
+        let leavers: Vec<WorkerId> = current
+            .members
+            .iter()
+            .map(|m| m.id)
+            .chain(current.leavers.iter().copied())
+            .collect();
+        if self.stopping {
+            return self.end(ReleaseReason::Stopped, Outcome::Stopped);
+        }
+        for worker in leavers {
+            self.release(worker, ReleaseReason::Drained);
+        }
+        self.clear_world();
+        self.out.push(Command::FindStart);
+    }
+}
+
+fn change_reason(joiners: &BTreeSet<WorkerId>, drained: &[WorkerId]) -> String {
+    let list = |ids: Vec<String>| ids.join(", ");
+    let joined = list(joiners.iter().map(|w| w.to_string()).collect());
+    let left = list(drained.iter().map(|w| w.to_string()).collect());
+    match (joiners.is_empty(), drained.is_empty()) {
+        (false, false) => format!("worker {joined} joins, worker {left} drains"),
+        (false, true) => format!("worker {joined} joins"),
+        _ => format!("worker {left} drains"),
+    }
+}

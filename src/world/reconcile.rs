@@ -1,0 +1,242 @@
+//! What the new world is, given what everybody reported: one pure decision.
+//!
+//! The rule in one sentence: go on from the newest state for which somebody
+//! holds the sum that leads there; keep every partial sum of that round, and
+//! hand out only the micro-batches that no survivor's partial holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::message::Holdings;
+use super::{FirstShares, Generation, GenerationRecord, Member, Origin, Round, WorkerId};
+
+/// All that the decision depends on.
+pub struct Situation<'a> {
+    /// The number of the world to come.
+    pub generation: Generation,
+    /// The world that was in force when its members reported (a planned change
+    /// that any of them reports as entered is in force).
+    pub current: &'a GenerationRecord,
+    /// What those that are still there reported.
+    pub reports: &'a BTreeMap<WorkerId, Holdings>,
+    /// How each of them is reached and how much it can do.
+    pub nodes: &'a BTreeMap<WorkerId, Member>,
+    /// Those that asked to leave.
+    pub leaving: &'a BTreeSet<WorkerId>,
+    /// Whether processes outside `current` that hold the right state may enter
+    /// right away: at the start, and while the world is paused.
+    pub admit: bool,
+    /// Fewer members than this pause.
+    pub members_min: usize,
+    /// No more members than this.
+    pub members_max: usize,
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The world goes on.
+    Install(Plan),
+    /// Nobody holds a state to go on from.
+    Lost,
+}
+
+/// A world that can go on, and what it cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The new world.
+    pub record: GenerationRecord,
+    /// Micro-batches that had been handed out to a process that is gone, and
+    /// are handed out again.
+    pub recomputed: u32,
+    /// Reporters whose partial overlaps another's: a bug, they are let go.
+    pub conflicting: Vec<WorkerId>,
+}
+
+/// Decides how the world goes on.
+pub fn reconcile(s: &Situation) -> Outcome {
+    let Some(base) = base(s) else {
+        return Outcome::Lost;
+    };
+    let holder = sum_holder(s, base);
+    let (members, conflicting) = members(s, base, holder.is_some());
+    if members.is_empty() {
+        return Outcome::Lost;
+    }
+    let total = members
+        .iter()
+        .chain(&holder)
+        .filter_map(|w| s.reports.get(w))
+        .find(|h| h.round == Some(base))
+        .map_or(0, |h| h.micro_batches);
+    let (first, recomputed) = first_shares(s, base, total, &members);
+    let lags = members.iter().any(|w| s.reports[w].round != Some(base));
+    let record = GenerationRecord {
+        generation: s.generation,
+        members: members
+            .iter()
+            .filter_map(|w| s.nodes.get(w).cloned())
+            .collect(),
+        base,
+        first,
+        source: holder
+            .filter(|_| lags)
+            .and_then(|w| s.nodes.get(&w).cloned()),
+        leavers: leavers(s, &members),
+        paused: members.len() < s.members_min,
+        origin: Origin::Installed,
+    };
+    Outcome::Install(Plan {
+        record,
+        recomputed,
+        conflicting,
+    })
+}
+
+/// Reporters that may compute in the new world: those of the current one, or
+/// anybody with a state when there was none.
+fn eligible(s: &Situation, worker: WorkerId) -> bool {
+    s.current.has(worker) || s.current.members.is_empty()
+}
+
+fn base(s: &Situation) -> Option<Round> {
+    let newest_member = s
+        .reports
+        .iter()
+        .filter(|(w, _)| eligible(s, **w))
+        .filter_map(|(_, h)| h.round)
+        .max()?;
+    // Somebody outside (a follower, a leaver) may hold one sum more than any
+    // member; further ahead it can't be, so it would belong to another world.
+    let ahead = s
+        .reports
+        .values()
+        .filter(|h| h.has_last_sum)
+        .filter_map(|h| h.round)
+        .filter(|n| *n == newest_member.next())
+        .max();
+    Some(ahead.unwrap_or(newest_member))
+}
+
+/// Who gives sum `base - 1` to the members that lack it; a member if possible.
+fn sum_holder(s: &Situation, base: Round) -> Option<WorkerId> {
+    let holders = || {
+        s.reports
+            .iter()
+            .filter(|(_, h)| h.round == Some(base) && h.has_last_sum)
+            .map(|(w, _)| *w)
+    };
+    holders()
+        .find(|w| s.current.has(*w))
+        .or_else(|| holders().next())
+}
+
+fn members(s: &Situation, base: Round, can_fetch: bool) -> (Vec<WorkerId>, Vec<WorkerId>) {
+    let fits = |h: &Holdings| {
+        h.round == Some(base) || (can_fetch && h.round.is_some() && h.round == base.previous())
+    };
+    let mut members: Vec<WorkerId> = s
+        .current
+        .members
+        .iter()
+        .map(|m| m.id)
+        .filter(|w| s.reports.get(w).is_some_and(fits))
+        .collect();
+    if s.admit || s.current.members.is_empty() {
+        let newcomers = s.reports.iter().filter(|(w, h)| {
+            !s.current.has(**w) && !s.leaving.contains(w) && h.round == Some(base)
+        });
+        members.extend(
+            newcomers
+                .map(|(w, _)| *w)
+                .filter(|w| s.nodes.contains_key(w)),
+        );
+    }
+    members.retain(|w| s.nodes.contains_key(w));
+    members.truncate(s.members_max.max(1));
+
+    let mut seen = BTreeSet::new();
+    let mut conflicting = Vec::new();
+    members.retain(|w| {
+        let held = held(s, base, *w);
+        let overlaps = held.iter().any(|m| seen.contains(m));
+        if overlaps {
+            conflicting.push(*w)
+        } else {
+            seen.extend(held)
+        }
+        !overlaps
+    });
+    (members, conflicting)
+}
+
+/// A partial counts only if it is of the round that comes next.
+fn held(s: &Situation, base: Round, worker: WorkerId) -> Vec<u32> {
+    s.reports
+        .get(&worker)
+        .filter(|h| h.round == Some(base) && s.current.has(worker))
+        .map(|h| h.held.clone())
+        .unwrap_or_default()
+}
+
+/// What each member's partial of round `base` will be made of, and how many of
+/// its micro-batches a process that is gone had been given.
+fn first_shares(
+    s: &Situation,
+    base: Round,
+    total: u32,
+    members: &[WorkerId],
+) -> (Option<FirstShares>, u32) {
+    let mut shares: FirstShares = members.iter().map(|w| (*w, held(s, base, *w))).collect();
+    let begun = !s.current.members.is_empty() && !s.current.paused;
+    if shares.values().all(Vec::is_empty) && !begun {
+        return (None, 0);
+    }
+    let held: BTreeSet<u32> = shares.values().flatten().copied().collect();
+    let mut owner = BTreeMap::new();
+    for member in &s.current.members {
+        for m in s.current.share(member.id, base, total) {
+            owner.insert(m, member.id);
+        }
+    }
+    // What a survivor was about to compute stays with it; only what the lost
+    // ones had is dealt out, each to whoever has least for its weight.
+    let mut orphans = Vec::new();
+    for m in (0..total).filter(|m| !held.contains(m)) {
+        match owner.get(&m).and_then(|w| shares.get_mut(w)) {
+            Some(share) => share.push(m),
+            None => orphans.push(m),
+        }
+    }
+    let recomputed = if begun { orphans.len() as u32 } else { 0 };
+    let weight = |w: &WorkerId| u64::from(s.nodes.get(w).map_or(1, |n| n.weight.max(1)));
+    for m in orphans {
+        let least = members
+            .iter()
+            .min_by(|a, b| {
+                let (x, y) = (
+                    shares[a].len() as u64 * weight(b),
+                    shares[b].len() as u64 * weight(a),
+                );
+                x.cmp(&y).then(a.cmp(b))
+            })
+            .copied();
+        if let Some(share) = least.and_then(|w| shares.get_mut(&w)) {
+            share.push(m);
+        }
+    }
+    shares.values_mut().for_each(|share| share.sort_unstable());
+    (Some(shares), recomputed)
+}
+
+fn leavers(s: &Situation, members: &[WorkerId]) -> Vec<WorkerId> {
+    s.reports
+        .keys()
+        .filter(|w| !members.contains(w))
+        .filter(|w| s.current.leavers.contains(w))
+        .copied()
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;
