@@ -1,6 +1,6 @@
 //! One portable binary, and vector instructions where the processor has them.
 //!
-//! A kernel is written once, as a plain inlined function. [`dispatched!`]
+//! A kernel is written once, as a plain inlined function. `dispatched!`
 //! compiles it again with wider instruction sets enabled and picks one at run
 //! time. The bits don't depend on the choice: Rust neither contracts a product
 //! and a sum into one rounding nor reorders a floating-point reduction, so a
@@ -72,7 +72,7 @@ impl Level {
 
 /// Declares a function that runs `body` compiled for the [`Level`] it is given:
 ///
-/// ```ignore
+/// ```text
 /// dispatched! {
 ///     /// Adds `xs` to `sum`.
 ///     fn add(xs: &[f32], sum: &mut [f32]) = add_body;

@@ -134,7 +134,7 @@ fn brand_string() -> Option<String> {
         return None;
     }
     let bytes: Vec<u8> = LEAVES
-        .map(|leaf| __cpuid(leaf))
+        .map(__cpuid)
         .flat_map(|answer| [answer.eax, answer.ebx, answer.ecx, answer.edx])
         .flat_map(u32::to_le_bytes)
         .take_while(|byte| *byte != 0)

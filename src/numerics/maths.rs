@@ -113,8 +113,7 @@ fn power_of_two(power: i64) -> f64 {
 
 /// Sine and cosine of an angle in radians; NaN beyond [`ANGLE_MAX`].
 pub fn sin_cos(angle: f64) -> (f64, f64) {
-    // Written so that NaN takes this way out, too.
-    if !(angle.abs() <= ANGLE_MAX) {
+    if angle.is_nan() || angle.abs() > ANGLE_MAX {
         return (f64::NAN, f64::NAN);
     }
     // angle = quarter * pi/2 + r, |r| <= pi/4.

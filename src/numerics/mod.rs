@@ -10,7 +10,7 @@
 //! | [`maths`] | `ln`, `exp`, `sin_cos`, `cos` as fixed sequences of IEEE operations |
 //! | [`philox`] | random numbers as a pure function of (key, element index) |
 //! | [`dispatch`] | one body compiled for several instruction sets, with equal bits |
-//! | [`fingerprint`] | what does differ: the hash of what this machine's kernels compute |
+//! | [`fingerprint()`] | what does differ: the hash of what this machine's kernels compute |
 //!
 //! [`NUMERICS_VERSION`] names all of it in manifests and handshakes. Whoever
 //! changes a bit of any result here, or in `exact` and `optim`, raises it.

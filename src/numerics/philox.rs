@@ -81,10 +81,11 @@ pub fn philox4x32(counter: [u32; 4], key: Key) -> [u32; 4] {
 #[inline(always)]
 fn encrypt_lanes(first_block: u64, kind: u32, key: Key) -> [[u32; LANES]; 4] {
     let mut x = [[0; LANES], [0; LANES], [kind; LANES], [0; LANES]];
-    for lane in 0..LANES {
+    let [low, high, ..] = &mut x;
+    for (lane, (low, high)) in low.iter_mut().zip(high).enumerate() {
         let block = first_block.wrapping_add(lane as u64);
-        x[0][lane] = block as u32;
-        x[1][lane] = (block >> 32) as u32;
+        *low = block as u32;
+        *high = (block >> 32) as u32;
     }
     let [mut k0, mut k1] = key.0;
     for _ in 0..ROUNDS {
