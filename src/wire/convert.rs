@@ -1,0 +1,432 @@
+//! World values to protobuf and back. Outward it always works; inward every
+//! field is checked and every count bounded.
+
+use super::control as pb;
+use super::control::coordinator_message::Body as ToBody;
+use super::control::worker_message::Body as FromBody;
+use crate::exact::MAX_MICRO_BATCHES;
+use crate::world::message::{FromWorker, Holdings, ReleaseReason, ToWorker, WorkerCounters};
+use crate::world::{FirstShares, Generation, GenerationRecord, Member, Origin, Round, WorkerId};
+
+/// More members than this are not believed.
+const MEMBERS_MAX: usize = 1 << 16;
+
+/// A message that makes no sense; the session it came on is closed.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// A field that has to be there isn't.
+    #[error("a message without `{0}`")]
+    Missing(&'static str),
+    /// A count or index beyond what can be.
+    #[error("`{field}` is {value}, more than {limit}")]
+    TooMany {
+        /// Which field.
+        field: &'static str,
+        /// What it said.
+        value: u64,
+        /// The limit.
+        limit: u64,
+    },
+}
+
+fn bounded(field: &'static str, value: u64, limit: u64) -> Result<(), WireError> {
+    if value <= limit {
+        Ok(())
+    } else {
+        Err(WireError::TooMany {
+            field,
+            value,
+            limit,
+        })
+    }
+}
+
+fn need<T>(field: &'static str, value: Option<T>) -> Result<T, WireError> {
+    value.ok_or(WireError::Missing(field))
+}
+
+impl From<Generation> for pb::Generation {
+    fn from(g: Generation) -> Self {
+        pb::Generation {
+            incarnation: g.incarnation,
+            counter: g.counter,
+        }
+    }
+}
+
+impl From<pb::Generation> for Generation {
+    fn from(g: pb::Generation) -> Self {
+        Generation {
+            incarnation: g.incarnation,
+            counter: g.counter,
+        }
+    }
+}
+
+fn generation(g: Option<pb::Generation>) -> Result<Generation, WireError> {
+    need("generation", g).map(Generation::from)
+}
+
+impl From<&Member> for pb::Member {
+    fn from(m: &Member) -> Self {
+        pb::Member {
+            worker: m.id.0,
+            address: m.address.clone(),
+            weight: m.weight,
+        }
+    }
+}
+
+impl From<pb::Member> for Member {
+    fn from(m: pb::Member) -> Self {
+        Member {
+            id: WorkerId(m.worker),
+            address: m.address,
+            weight: m.weight,
+        }
+    }
+}
+
+impl From<&GenerationRecord> for pb::GenerationRecord {
+    fn from(r: &GenerationRecord) -> Self {
+        let share = |(w, ms): (&WorkerId, &Vec<u32>)| pb::Share {
+            worker: w.0,
+            micro_batches: ms.clone(),
+        };
+        pb::GenerationRecord {
+            generation: Some(r.generation.into()),
+            members: r.members.iter().map(Into::into).collect(),
+            base: r.base.0,
+            has_first: r.first.is_some(),
+            first: r.first.iter().flatten().map(share).collect(),
+            source: r.source.as_ref().map(Into::into),
+            leavers: r.leavers.iter().map(|w| w.0).collect(),
+            paused: r.paused,
+            planned_from: match r.origin {
+                Origin::Installed => None,
+                Origin::Planned { from } => Some(from.into()),
+            },
+        }
+    }
+}
+
+impl TryFrom<pb::GenerationRecord> for GenerationRecord {
+    type Error = WireError;
+
+    fn try_from(r: pb::GenerationRecord) -> Result<Self, WireError> {
+        bounded("members", r.members.len() as u64, MEMBERS_MAX as u64)?;
+        bounded("leavers", r.leavers.len() as u64, MEMBERS_MAX as u64)?;
+        let mut first = FirstShares::new();
+        for share in r.first {
+            micro_batches(&share.micro_batches)?;
+            first.insert(WorkerId(share.worker), share.micro_batches);
+        }
+        Ok(GenerationRecord {
+            generation: generation(r.generation)?,
+            members: r.members.into_iter().map(Into::into).collect(),
+            base: Round(r.base),
+            first: r.has_first.then_some(first),
+            source: r.source.map(Into::into),
+            leavers: r.leavers.into_iter().map(WorkerId).collect(),
+            paused: r.paused,
+            origin: match r.planned_from {
+                None => Origin::Installed,
+                Some(from) => Origin::Planned { from: from.into() },
+            },
+        })
+    }
+}
+
+fn micro_batches(indices: &[u32]) -> Result<(), WireError> {
+    let limit = u64::from(MAX_MICRO_BATCHES);
+    bounded("micro_batches", indices.len() as u64, limit)?;
+    indices
+        .iter()
+        .try_for_each(|m| bounded("micro_batch", u64::from(*m), limit - 1))
+}
+
+impl From<&Holdings> for pb::Holdings {
+    fn from(h: &Holdings) -> Self {
+        pb::Holdings {
+            installed: Some(h.installed.into()),
+            fence: Some(h.fence.into()),
+            round: h.round.map(|r| r.0),
+            has_last_sum: h.has_last_sum,
+            held: h.held.clone(),
+            micro_batches: h.micro_batches,
+            leaving: h.leaving,
+        }
+    }
+}
+
+impl TryFrom<pb::Holdings> for Holdings {
+    type Error = WireError;
+
+    fn try_from(h: pb::Holdings) -> Result<Self, WireError> {
+        micro_batches(&h.held)?;
+        bounded(
+            "micro_batches",
+            u64::from(h.micro_batches),
+            u64::from(MAX_MICRO_BATCHES),
+        )?;
+        Ok(Holdings {
+            installed: generation(h.installed)?,
+            fence: generation(h.fence)?,
+            round: h.round.map(Round),
+            has_last_sum: h.has_last_sum,
+            held: h.held,
+            micro_batches: h.micro_batches,
+            leaving: h.leaving,
+        })
+    }
+}
+
+impl From<ToWorker> for pb::CoordinatorMessage {
+    fn from(message: ToWorker) -> Self {
+        let body = match message {
+            ToWorker::Restore {
+                generation,
+                manifest,
+            } => ToBody::Restore(pb::Restore {
+                generation: Some(generation.into()),
+                manifest,
+            }),
+            ToWorker::Follow { source, address } => ToBody::Follow(pb::Follow {
+                source: source.0,
+                address,
+            }),
+            ToWorker::RestoreFrom { manifest } => ToBody::RestoreFrom(pb::RestoreFrom { manifest }),
+            ToWorker::Prepare { generation } => ToBody::Prepare(pb::Prepare {
+                generation: Some(generation.into()),
+            }),
+            ToWorker::Install(record) => ToBody::Install((&record).into()),
+            ToWorker::Propose(record) => ToBody::Propose((&record).into()),
+            ToWorker::Save => ToBody::Save(pb::Save {}),
+            ToWorker::Release(reason) => ToBody::Release(release(reason)),
+        };
+        pb::CoordinatorMessage { body: Some(body) }
+    }
+}
+
+fn release(reason: ReleaseReason) -> pb::Release {
+    use pb::release::Reason;
+    let (reason, message) = match reason {
+        ReleaseReason::Finished => (Reason::Finished, String::new()),
+        ReleaseReason::Drained => (Reason::Drained, String::new()),
+        ReleaseReason::Failed(why) => (Reason::Failed, why),
+        ReleaseReason::Evicted(why) => (Reason::Evicted, why),
+        ReleaseReason::Stopped => (Reason::Stopped, String::new()),
+    };
+    pb::Release {
+        reason: reason.into(),
+        message,
+    }
+}
+
+impl TryFrom<pb::CoordinatorMessage> for ToWorker {
+    type Error = WireError;
+
+    fn try_from(message: pb::CoordinatorMessage) -> Result<Self, WireError> {
+        use pb::release::Reason;
+        Ok(match need("body", message.body)? {
+            ToBody::Restore(m) => ToWorker::Restore {
+                generation: generation(m.generation)?,
+                manifest: m.manifest,
+            },
+            ToBody::Follow(m) => ToWorker::Follow {
+                source: WorkerId(m.source),
+                address: m.address,
+            },
+            ToBody::RestoreFrom(m) => ToWorker::RestoreFrom {
+                manifest: m.manifest,
+            },
+            ToBody::Prepare(m) => ToWorker::Prepare {
+                generation: generation(m.generation)?,
+            },
+            ToBody::Install(record) => ToWorker::Install(record.try_into()?),
+            ToBody::Propose(record) => ToWorker::Propose(record.try_into()?),
+            ToBody::Save(_) => ToWorker::Save,
+            ToBody::Release(m) => ToWorker::Release(match m.reason() {
+                Reason::Finished => ReleaseReason::Finished,
+                Reason::Drained => ReleaseReason::Drained,
+                Reason::Failed => ReleaseReason::Failed(m.message),
+                Reason::Evicted => ReleaseReason::Evicted(m.message),
+                Reason::Stopped => ReleaseReason::Stopped,
+            }),
+        })
+    }
+}
+
+impl From<FromWorker> for FromBody {
+    /// A Hello needs more than the world knows; the worker's session fills
+    /// the rest in.
+    fn from(message: FromWorker) -> Self {
+        match message {
+            FromWorker::Hello(holdings) => FromBody::Hello(pb::Hello {
+                holdings: Some((&holdings).into()),
+                ..Default::default()
+            }),
+            FromWorker::Report {
+                generation,
+                holdings,
+            } => FromBody::Report(pb::Report {
+                generation: Some(generation.into()),
+                holdings: Some((&holdings).into()),
+            }),
+            FromWorker::Progress {
+                generation,
+                round,
+                counters,
+            } => FromBody::Progress(pb::Progress {
+                generation: Some(generation.into()),
+                round: round.0,
+                counters: Some(pb::Counters {
+                    micro_batches: counters.micro_batches,
+                    sums_fetched: counters.sums_fetched,
+                    steps: counters.steps,
+                }),
+            }),
+            FromWorker::Ready { generation, round } => FromBody::Ready(pb::Ready {
+                generation: Some(generation.into()),
+                round: round.0,
+            }),
+            FromWorker::NeedCheckpoint { round } => {
+                FromBody::NeedCheckpoint(pb::NeedCheckpoint { round: round.0 })
+            }
+            FromWorker::Ack { generation } => FromBody::Ack(pb::Ack {
+                generation: Some(generation.into()),
+            }),
+            FromWorker::Drain { reason } => FromBody::Drain(pb::DrainMe { reason }),
+            FromWorker::PeerLost { peer, generation } => FromBody::PeerLost(pb::PeerLost {
+                peer: peer.0,
+                generation: Some(generation.into()),
+            }),
+            FromWorker::Committed {
+                manifest,
+                round,
+                last,
+            } => FromBody::Committed(pb::Committed {
+                manifest,
+                round: round.0,
+                last,
+            }),
+            FromWorker::SaveFailed { round, error } => FromBody::SaveFailed(pb::SaveFailed {
+                round: round.0,
+                error,
+            }),
+            FromWorker::SourceLost { error } => FromBody::SourceLost(pb::SourceLost { error }),
+            FromWorker::JobFailed { error } => FromBody::JobFailed(pb::JobFailed { error }),
+            FromWorker::Bye { reason } => FromBody::Bye(pb::Bye { reason }),
+        }
+    }
+}
+
+impl TryFrom<FromBody> for FromWorker {
+    type Error = WireError;
+
+    fn try_from(body: FromBody) -> Result<Self, WireError> {
+        Ok(match body {
+            FromBody::Hello(m) => FromWorker::Hello(need("holdings", m.holdings)?.try_into()?),
+            FromBody::Report(m) => FromWorker::Report {
+                generation: generation(m.generation)?,
+                holdings: need("holdings", m.holdings)?.try_into()?,
+            },
+            FromBody::Progress(m) => {
+                let c = m.counters.unwrap_or_default();
+                FromWorker::Progress {
+                    generation: generation(m.generation)?,
+                    round: Round(m.round),
+                    counters: WorkerCounters {
+                        micro_batches: c.micro_batches,
+                        sums_fetched: c.sums_fetched,
+                        steps: c.steps,
+                    },
+                }
+            }
+            FromBody::Ready(m) => FromWorker::Ready {
+                generation: generation(m.generation)?,
+                round: Round(m.round),
+            },
+            FromBody::NeedCheckpoint(m) => FromWorker::NeedCheckpoint {
+                round: Round(m.round),
+            },
+            FromBody::Ack(m) => FromWorker::Ack {
+                generation: generation(m.generation)?,
+            },
+            FromBody::Drain(m) => FromWorker::Drain { reason: m.reason },
+            FromBody::PeerLost(m) => FromWorker::PeerLost {
+                peer: WorkerId(m.peer),
+                generation: generation(m.generation)?,
+            },
+            FromBody::Committed(m) => FromWorker::Committed {
+                manifest: m.manifest,
+                round: Round(m.round),
+                last: m.last,
+            },
+            FromBody::SaveFailed(m) => FromWorker::SaveFailed {
+                round: Round(m.round),
+                error: m.error,
+            },
+            FromBody::SourceLost(m) => FromWorker::SourceLost { error: m.error },
+            FromBody::JobFailed(m) => FromWorker::JobFailed { error: m.error },
+            FromBody::Bye(m) => FromWorker::Bye { reason: m.reason },
+            FromBody::Records(_) => return Err(WireError::Missing("a protocol message")),
+            FromBody::Trouble(_) => return Err(WireError::Missing("a protocol message")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> GenerationRecord {
+        let member = |n| Member {
+            id: WorkerId(n),
+            address: format!("127.0.0.1:{n}"),
+            weight: 1,
+        };
+        GenerationRecord {
+            generation: Generation {
+                incarnation: 2,
+                counter: 7,
+            },
+            members: vec![member(1), member(4)],
+            base: Round(12),
+            first: Some([(WorkerId(1), vec![0, 3]), (WorkerId(4), vec![1, 2])].into()),
+            source: Some(member(9)),
+            leavers: vec![WorkerId(9)],
+            paused: false,
+            origin: Origin::Planned {
+                from: Generation {
+                    incarnation: 2,
+                    counter: 6,
+                },
+            },
+        }
+    }
+
+    #[test]
+    fn a_record_survives_the_wire() {
+        let there = pb::GenerationRecord::from(&record());
+        assert_eq!(GenerationRecord::try_from(there).unwrap(), record());
+    }
+
+    #[test]
+    fn a_micro_batch_that_cannot_be_is_refused() {
+        let mut there = pb::GenerationRecord::from(&record());
+        there.first[0].micro_batches.push(MAX_MICRO_BATCHES);
+        assert!(matches!(
+            GenerationRecord::try_from(there),
+            Err(WireError::TooMany {
+                field: "micro_batch",
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn a_message_without_a_body_is_refused() {
+        assert!(ToWorker::try_from(pb::CoordinatorMessage { body: None }).is_err());
+    }
+}
