@@ -80,38 +80,19 @@ fn read_from(
     bytes_max: u64,
 ) -> Result<Idx, DataError> {
     let sizes = read_header(&mut reader, path, dimensions)?;
-    let bytes_in_file = sizes
-        .iter()
-        .try_fold(1u64, |all, &size| all.checked_mul(size.into()));
-    let shape = sizes
-        .iter()
-        .map(u32::to_string)
-        .collect::<Vec<_>>()
-        .join(" x ");
-    let Some(bytes_in_file) = bytes_in_file.filter(|&bytes| bytes <= bytes_max) else {
-        let problem = format!(
-            "is truncated or no IDX file: its header says {shape} values, more than the file can hold"
-        );
-        return Err(DataError::damaged(path, problem));
-    };
-    if bytes_in_file == 0 {
-        return Err(DataError::damaged(
-            path,
-            format!("holds no values: its header says {shape}"),
-        ));
-    }
+    let bytes_in_file = count_values(&sizes, path, bytes_max)?;
 
-    // Not zero: it divides bytes_in_file.
-    let item_bytes = bytes_in_file / u64::from(sizes[0]);
+    // No size is zero, or there would be no values.
     let items_in_file = u64::from(sizes[0]);
     let items = items_in_file.min(limit.unwrap_or(items_in_file));
-    let wanted = items * item_bytes;
+    let wanted = bytes_in_file / items_in_file * items;
     let mut values = Vec::with_capacity(wanted as usize);
     let found = (&mut reader).take(wanted).read_to_end(&mut values);
     let found = found.map_err(|error| unreadable(path, error))? as u64;
     if found < wanted {
         let problem = format!(
-            "is truncated: its header says {shape} = {bytes_in_file} values, but it ends after {found}"
+            "is truncated: its header says {} = {bytes_in_file} values, but it ends after {found}",
+            shape(&sizes)
         );
         return Err(DataError::damaged(path, problem));
     }
@@ -119,18 +100,41 @@ fn read_from(
         // Also lets the decoder compare the checksum that follows the last value.
         let more = io::copy(&mut reader.take(1), &mut io::sink());
         if more.map_err(|error| unreadable(path, error))? > 0 {
-            let problem =
-                format!("goes on after the {shape} = {bytes_in_file} values that its header says");
+            let problem = format!(
+                "goes on after the {} = {bytes_in_file} values that its header says",
+                shape(&sizes)
+            );
             return Err(DataError::damaged(path, problem));
         }
     }
-    let item_shape = sizes[1..].iter().map(|&size| size as usize).collect();
     Ok(Idx {
         items_in_file,
         items,
-        item_shape,
+        item_shape: sizes[1..].iter().map(|&size| size as usize).collect(),
         values,
     })
+}
+
+/// How many values the header promises: at least one, at most `bytes_max`.
+fn count_values(sizes: &[u32], path: &Path, bytes_max: u64) -> Result<u64, DataError> {
+    let values = sizes
+        .iter()
+        .try_fold(1u64, |all, &size| all.checked_mul(size.into()));
+    let problem = match values {
+        Some(0) => format!("holds no values: its header says {}", shape(sizes)),
+        Some(values) if values <= bytes_max => return Ok(values),
+        _ => format!(
+            "is truncated or no IDX file: its header says {} values, more than the file can hold",
+            shape(sizes)
+        ),
+    };
+    Err(DataError::damaged(path, problem))
+}
+
+/// As a person writes it: `60000 x 28 x 28`.
+fn shape(sizes: &[u32]) -> String {
+    let sizes: Vec<String> = sizes.iter().map(u32::to_string).collect();
+    sizes.join(" x ")
 }
 
 /// The sizes of all dimensions.

@@ -8,7 +8,7 @@
 //! ```text
 //! order::Order::samples(step, micro-batch) --> indices
 //!                                                |
-//!            Dataset::get / Dataset::gather  <---+--->  Transform::apply(sample, seed, epoch, index)
+//!              Dataset::get or gather  <---------+--->  Transform::apply(sample, its context)
 //!                                                |
 //!                                            Gathered: one buffer a field, ready to become tensors
 //! ```
@@ -29,7 +29,7 @@
 //!         Some(Sample::new([Field::vector(inputs.to_vec()), Field::label(*class as u32)]))
 //!     };
 //!     let samples: Option<Vec<Sample>> = text.lines().map(parse).collect();
-//!     let samples = samples.ok_or_else(|| DataError::damaged(&path, "a line is not all numbers"))?;
+//!     let samples = samples.ok_or_else(|| DataError::damaged(&path, "not all are numbers"))?;
 //!     Ok(Splits::train_only(Arc::new(MemoryDataset::new(samples)?)))
 //! }
 //! # let path = std::env::temp_dir().join(format!("ebbtide-flowers-{}.csv", std::process::id()));
@@ -183,8 +183,8 @@ pub trait Dataset: Send + Sync {
     /// [`DataError::NoSuchSample`] beyond the end; whatever reading it brings.
     fn get(&self, index: u64) -> Result<Sample, DataError>;
 
-    /// The identity of all samples (see the [module's documentation](self)). It is asked for often, so it is
-    /// computed once, when the data set is opened.
+    /// The identity of all samples (see the [module's documentation](self)). It is asked for
+    /// often, so it is computed once, when the data set is opened.
     fn fingerprint(&self) -> Fingerprint;
 
     /// Where the samples lie.

@@ -55,7 +55,8 @@ proptest! {
                 prop_assert!(sizes.iter().all(|&size| size == u64::from(micro_batch)));
             } else {
                 // Full ones, at most one short one, empty ones: in this order.
-                prop_assert!(sizes.windows(2).all(|pair| pair[0] == u64::from(micro_batch) || pair[1] == 0));
+                let whole = u64::from(micro_batch);
+                prop_assert!(sizes.windows(2).all(|pair| pair[0] == whole || pair[1] == 0));
                 prop_assert!(sizes[0] > 0);
             }
         }
