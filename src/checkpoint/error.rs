@@ -96,24 +96,8 @@ pub enum SaveError {
     Store(#[from] StoreError),
     /// A sound checkpoint of this round holds another state. Two worlds have
     /// trained the same run apart; going on would mix them up.
-    #[error(
-        "{manifest} of run {run}, written by {theirs_writer}, holds state {theirs} at round {round}, \
-         but here the state is {ours}: another world is training this run, or the replicas differ"
-    )]
-    Diverged {
-        /// The run.
-        run: String,
-        /// The round of both.
-        round: u64,
-        /// The manifest's key.
-        manifest: String,
-        /// Who wrote it.
-        theirs_writer: String,
-        /// The state digest in the store.
-        theirs: String,
-        /// The state digest here.
-        ours: String,
-    },
+    #[error("{0}")]
+    Diverged(Box<Divergence>),
     /// A checkpoint of this round is there and can't be judged.
     #[error("cannot tell whether the checkpoint of this round is there already: {0}")]
     Existing(#[source] LoadError),
@@ -127,6 +111,41 @@ pub enum SaveError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// Two states of one run after the same round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// The run.
+    pub run: String,
+    /// The round of both.
+    pub round: u64,
+    /// The manifest's key.
+    pub manifest: String,
+    /// Who wrote it.
+    pub their_writer: String,
+    /// The state digest in the store.
+    pub theirs: String,
+    /// The state digest here.
+    pub ours: String,
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Divergence {
+            run,
+            round,
+            manifest,
+            their_writer,
+            theirs,
+            ours,
+        } = self;
+        write!(
+            f,
+            "{manifest} of run {run}, written by {their_writer}, holds state {theirs} at round {round}, \
+             but here the state is {ours}: another world is training this run, or the replicas differ"
+        )
+    }
 }
 
 /// A checkpoint that could not be read.

@@ -7,10 +7,13 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::error::InitialError;
 
+/// Shape and values of each tensor, by name.
+pub type InitialWeights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// Reads a safetensors file for `init.from`: shape and f32 values by name. F16
 /// and BF16 convert exactly, F64 is rounded once; tensors of other types
 /// (counters, masks) can't be parameters and are left out with a warning.
-pub fn load_initial(path: &Path) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>, InitialError> {
+pub fn load_initial(path: &Path) -> Result<InitialWeights, InitialError> {
     let bytes = std::fs::read(path).map_err(|source| InitialError::Read {
         path: path.to_path_buf(),
         source,

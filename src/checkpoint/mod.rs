@@ -56,10 +56,12 @@ pub mod testing;
 mod tests;
 
 pub use digest::{bits, weights_sha256};
-pub use error::{Damage, DamageKind, ExportError, InitialError, LoadError, SaveError, StoreError};
+pub use error::{
+    Damage, DamageKind, Divergence, ExportError, InitialError, LoadError, SaveError, StoreError,
+};
 pub use export::{ExportReport, POINTER, export, export_run, write_pointer, write_weights};
 pub use identity::{Difference, Identity, Severity};
-pub use initial::load_initial;
+pub use initial::{InitialWeights, load_initial};
 pub use manifest::{FORMAT, Manifest, ManifestRef};
 pub use retention::Retention;
 pub use run_store::{Incarnation, RUN_RECORD, Recorded, RunRecord, RunStore};

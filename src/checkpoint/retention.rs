@@ -130,7 +130,7 @@ fn sweep_staged(shards: &Path, newest: &Manifest) {
     let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
     for step in entries(shards) {
         let name = format!("shards/{}", step.file_name().to_string_lossy());
-        if !shard::round_of(&name).is_some_and(|round| round < newest.header.round) {
+        if shard::round_of(&name).is_none_or(|round| round >= newest.header.round) {
             continue;
         }
         for writer in entries(&step.path()) {

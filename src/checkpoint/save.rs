@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::error::{LoadError, SaveError, StoreError};
+use super::error::{Divergence, LoadError, SaveError, StoreError};
 use super::manifest::{self, ATTEMPTS_MAX, ManifestRef};
 use super::run_store::RunStore;
 use super::shard::{self, PlannedShard, ShardEntry};
@@ -202,14 +202,14 @@ impl RunStore {
             Err(other) => return Err(SaveError::Existing(other)),
         };
         if there.state_digest != header.state_digest {
-            return Err(SaveError::Diverged {
+            return Err(SaveError::Diverged(Box::new(Divergence {
                 run: self.run().into(),
                 round: header.round,
                 manifest: reference.key.clone(),
-                theirs_writer: there.writer,
+                their_writer: there.writer,
                 theirs: there.state_digest,
                 ours: header.state_digest.clone(),
-            });
+            })));
         }
         let says_all = (there.is_final || !header.is_final) && (there.best || !header.best);
         Ok(if says_all {

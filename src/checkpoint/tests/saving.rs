@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Makes a sound snapshot contradict itself.
+type Spoil = fn(&mut Snapshot);
+
 #[tokio::test]
 async fn what_is_saved_is_loaded_to_the_bit() {
     on_every_store(async |store| {
@@ -199,7 +202,7 @@ async fn another_state_at_the_same_round_is_refused() {
             .save(&Arc::new(other), SHARD_BYTES_MAX)
             .await
             .unwrap_err();
-        assert!(matches!(error, SaveError::Diverged { .. }));
+        assert!(matches!(error, SaveError::Diverged(_)));
         let said = error.to_string();
         for part in [
             "round 10",
@@ -219,7 +222,7 @@ async fn a_snapshot_that_contradicts_itself_is_not_saved() {
     let store = Store::open("memory://").unwrap();
     let run = store.run("r").unwrap();
     let sound = snapshot("r", 10, "w");
-    let wrong: [(&str, fn(&mut Snapshot)); 7] = [
+    let wrong: [(&str, Spoil); 7] = [
         ("belongs to run", |snapshot| {
             snapshot.header.identity.run = "other".into()
         }),
