@@ -29,8 +29,9 @@ use super::{
     DataError, Dataset, Field, Fingerprint, Gathered, GatheredField, Sample, ShardTable, Splits,
     idx, local_path,
 };
+use crate::job::DataSpec;
 
-/// The `data.kind` under which [`open_folder`] is registered.
+/// The `data.kind` under which [`open`] is registered.
 pub const KIND: &str = "mnist";
 
 const PIXEL_MAX: f32 = 255.0;
@@ -56,6 +57,14 @@ impl Default for Options {
             validation_limit: None,
         }
     }
+}
+
+/// Opens what a job's `[data]` section names; see [`open_folder`].
+///
+/// # Errors
+/// As [`open_folder`].
+pub fn open(spec: &DataSpec) -> Result<Splits, DataError> {
+    open_folder(&spec.url, &spec.options)
 }
 
 /// Opens the folder at `url` with the given `data.options`: `classes` (10 unless given),

@@ -18,10 +18,11 @@
 //! ```
 //! use std::sync::Arc;
 //! use ebbtide::data::{DataError, Field, MemoryDataset, Sample, Splits, local_path};
+//! use ebbtide::job::DataSpec;
 //!
 //! /// Lines such as `5.1,3.5,2`: two measurements and a class.
-//! fn open_flowers(url: &str) -> Result<Splits, DataError> {
-//!     let path = local_path(url)?;
+//! fn open_flowers(spec: &DataSpec) -> Result<Splits, DataError> {
+//!     let path = local_path(&spec.url)?;
 //!     let text = std::fs::read_to_string(&path).map_err(|error| DataError::read(&path, error))?;
 //!     let parse = |line: &str| -> Option<Sample> {
 //!         let values: Vec<f32> = line.split(',').map(|v| v.parse().ok()).collect::<Option<_>>()?;
@@ -34,10 +35,16 @@
 //! }
 //! # let path = std::env::temp_dir().join(format!("ebbtide-flowers-{}.csv", std::process::id()));
 //! # std::fs::write(&path, "5.1,3.5,2\n4.9,3.0,1\n").unwrap();
-//! # let splits = open_flowers(path.to_str().unwrap()).unwrap();
+//! # let spec = |url: &str| DataSpec {
+//! #     kind: "flowers".to_owned(),
+//! #     url: url.to_owned(),
+//! #     shuffle: Default::default(),
+//! #     options: Default::default(),
+//! # };
+//! # let splits = open_flowers(&spec(path.to_str().unwrap())).unwrap();
 //! # assert_eq!(splits.train.get(1).unwrap().fields[1], Field::label(1));
 //! # std::fs::remove_file(&path).unwrap();
-//! # assert!(open_flowers("/no/such/file").is_err());
+//! # assert!(open_flowers(&spec("/no/such/file")).is_err());
 //! ```
 //! If it doesn't, or if samples can be computed, implement [`Dataset`]:
 //! ```
@@ -59,8 +66,8 @@
 //! }
 //! # assert_eq!(Parabola.shards().samples(), 1_000_000);
 //! ```
-//! A function from the job's `[data]` section to [`Splits`] is registered under a
-//! name, which the job file then gives as `data.kind`.
+//! A function from the job's `[data]` section to [`Splits`] (an [`Opener`]) is registered under
+//! a name, which the job file then gives as `data.kind`.
 //!
 //! # What the fingerprint is for
 //! It stands in every checkpoint and handshake: a worker whose files hold other samples is
@@ -87,6 +94,8 @@ pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseFingerprintError};
 pub use memory::MemoryDataset;
 pub use order::{ORDER_VERSION, Order, Shuffle};
 pub use shard::{Shard, ShardTable};
+
+use crate::job::DataSpec;
 
 /// One sample: its inputs first, then its targets, then whatever else the model wants.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -262,6 +271,12 @@ impl Splits {
         gather(&*self.train, self.transform.as_deref(), draw, indices, into)
     }
 }
+
+/// Opens the data of a job: what is registered under a `data.kind`.
+pub type Opener = fn(&DataSpec) -> Result<Splits, DataError>;
+
+/// The kinds of data that come with ebbtide.
+pub const BUILTIN: &[(&str, Opener)] = &[(mnist::KIND, mnist::open)];
 
 /// The folder or file that a job's `data.url` names: a path, or a `file://` URL.
 ///
