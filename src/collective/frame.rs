@@ -13,6 +13,7 @@
 //! the connection's handshake has fixed it.
 
 use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -127,30 +128,19 @@ pub struct FrameHead {
 
 /// A frame's bytes after the header, shared and never copied: the same payload
 /// can wait in the queues of many peers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Payload {
     bytes: Bytes,
-    checksum: Option<u32>,
+    /// Computed when the first peer wants it, then shared by all clones.
+    checksum: Arc<OnceLock<u32>>,
 }
 
 impl Payload {
-    /// A payload with its checksum, computed once, however many peers get it.
+    /// A payload of at most [`PAYLOAD_LEN_MAX`] bytes.
     ///
     /// # Errors
     /// [`FrameError::TooLarge`].
-    pub fn checked(bytes: Bytes) -> Result<Payload, FrameError> {
-        let checksum = Some(crc32c::crc32c(&bytes));
-        Ok(Payload {
-            checksum,
-            ..Payload::unchecked(bytes)?
-        })
-    }
-
-    /// A payload without a checksum, for peers that share our memory.
-    ///
-    /// # Errors
-    /// [`FrameError::TooLarge`].
-    pub fn unchecked(bytes: Bytes) -> Result<Payload, FrameError> {
+    pub fn new(bytes: Bytes) -> Result<Payload, FrameError> {
         if bytes.len() > PAYLOAD_LEN_MAX {
             return Err(FrameError::TooLarge {
                 stated: bytes.len(),
@@ -158,7 +148,7 @@ impl Payload {
         }
         Ok(Payload {
             bytes,
-            checksum: None,
+            checksum: Arc::default(),
         })
     }
 
@@ -167,10 +157,32 @@ impl Payload {
         &self.bytes
     }
 
-    /// The bytes, without their checksum.
+    /// The bytes, for good.
     pub fn into_bytes(self) -> Bytes {
         self.bytes
     }
+
+    fn checksum(&self) -> u32 {
+        *self.checksum.get_or_init(|| crc32c::crc32c(&self.bytes))
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Payload) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Payload {}
+
+/// Whether a frame's payload carries a checksum. The header always does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadChecksum {
+    /// CRC-32C, because TCP's own 16 bits let damage through on a busy network.
+    Crc32c,
+    /// None: the payload never leaves this machine's memory, and a checksum
+    /// would be a quarter of what sending it costs (docs/decisions/0002).
+    Omitted,
 }
 
 /// One message between two workers.
@@ -184,16 +196,16 @@ pub struct Frame {
 
 impl Frame {
     /// The header as it goes on the wire.
-    pub fn encode_header(&self) -> [u8; HEADER_LEN] {
+    pub fn encode_header(&self, checksum: PayloadChecksum) -> [u8; HEADER_LEN] {
         let head = &self.head;
+        let (flags, checksum) = match checksum {
+            PayloadChecksum::Crc32c => (FLAG_PAYLOAD_CHECKSUM, self.payload.checksum()),
+            PayloadChecksum::Omitted => (0, 0),
+        };
         let mut bytes = [0u8; HEADER_LEN];
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[4] = head.kind as u8;
-        bytes[5] = if self.payload.checksum.is_some() {
-            FLAG_PAYLOAD_CHECKSUM
-        } else {
-            0
-        };
+        bytes[5] = flags;
         bytes[8..16].copy_from_slice(&head.sender.0.to_le_bytes());
         bytes[16..20].copy_from_slice(&head.generation.incarnation.to_le_bytes());
         bytes[20..24].copy_from_slice(&head.generation.counter.to_le_bytes());
@@ -202,15 +214,10 @@ impl Frame {
         bytes[40..44].copy_from_slice(&head.values.to_le_bytes());
         bytes[44..48].copy_from_slice(&head.bucket.to_le_bytes());
         bytes[48..52].copy_from_slice(&(self.payload.bytes.len() as u32).to_le_bytes());
-        bytes[52..56].copy_from_slice(&self.payload.checksum.unwrap_or(0).to_le_bytes());
+        bytes[52..56].copy_from_slice(&checksum.to_le_bytes());
         let checksum = crc32c::crc32c(&bytes[..60]);
         bytes[60..].copy_from_slice(&checksum.to_le_bytes());
         bytes
-    }
-
-    /// Bytes on the wire.
-    pub fn wire_len(&self) -> usize {
-        HEADER_LEN + self.payload.bytes.len()
     }
 }
 
@@ -358,12 +365,6 @@ pub fn read_frame(from: &mut impl Read, pool: &BufferPool) -> Result<Option<Fram
         payload_len,
         payload_checksum,
     } = decode_header(&header)?;
-    if payload_len == 0 && payload_checksum.is_none() {
-        return Ok(Some(Frame {
-            head,
-            payload: Payload::default(),
-        }));
-    }
     let mut buffer = pool.take(payload_len);
     let got = fill(from, buffer.as_mut_slice())?;
     if got != payload_len {
@@ -372,25 +373,16 @@ pub fn read_frame(from: &mut impl Read, pool: &BufferPool) -> Result<Option<Fram
             got,
         });
     }
-    let bytes = buffer.freeze();
-    if let Some(stated) = payload_checksum {
-        let computed = crc32c::crc32c(&bytes);
-        if computed != stated {
-            return Err(FrameError::PayloadChecksum {
-                kind: head.kind,
-                round: head.round,
-                stated,
-                computed,
-            });
-        }
+    let payload = Payload::new(buffer.freeze())?;
+    match payload_checksum {
+        Some(stated) if stated != payload.checksum() => Err(FrameError::PayloadChecksum {
+            kind: head.kind,
+            round: head.round,
+            stated,
+            computed: payload.checksum(),
+        }),
+        _ => Ok(Some(Frame { head, payload })),
     }
-    Ok(Some(Frame {
-        head,
-        payload: Payload {
-            bytes,
-            checksum: payload_checksum,
-        },
-    }))
 }
 
 /// Reads until `bytes` are full or the connection ends; returns how many came.

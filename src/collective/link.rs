@@ -1,10 +1,6 @@
 //! One TCP connection at work: a thread that reads frames, a thread that
 //! writes them, and a bounded outbox between the senders and the latter.
 //!
-//! A sender that finds the outbox empty writes by itself as much as the
-//! socket takes without waiting, which saves a change of threads in every
-//! round; only the rest is queued.
-//!
 //! Failures meet in one place: whoever notices one (reader, writer, sender)
 //! notes the reason and shuts the socket down; the reader then gets to the
 //! end of what had come, and says `Lost`. So a peer's last frames aren't lost
@@ -12,16 +8,15 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use socket2::SockRef;
 
 use super::buffer::BufferPool;
-use super::frame::{Frame, FrameError, HEADER_LEN, read_frame};
+use super::frame::{Frame, FrameError, HEADER_LEN, PayloadChecksum, read_frame};
 use super::identity::ConnectionKind;
 use super::transport::{EventSink, Link, LostReason, PeerEvent, SendError};
 
@@ -56,6 +51,7 @@ impl QueueLimits {
 pub(super) struct Connection {
     pub(super) link: Link,
     socket: TcpStream,
+    checksum: PayloadChecksum,
     outbox: Mutex<Outbox>,
     /// The outbox has something new: a frame, a state, an end.
     changed: Condvar,
@@ -66,8 +62,6 @@ struct Outbox {
     frames: VecDeque<Outgoing>,
     /// Waiting or being written, headers included.
     bytes: usize,
-    /// The writer has taken frames out and is writing them.
-    writing: bool,
     state: State,
     reason: Option<LostReason>,
 }
@@ -85,34 +79,36 @@ enum State {
 struct Outgoing {
     header: [u8; HEADER_LEN],
     payload: Bytes,
-    /// Bytes of header and payload that have left already.
-    sent: usize,
 }
 
 impl Outgoing {
-    fn remaining(&self) -> usize {
-        HEADER_LEN + self.payload.len() - self.sent
+    fn len(&self) -> usize {
+        HEADER_LEN + self.payload.len()
     }
 
     fn slices(&self) -> [IoSlice<'_>; 2] {
-        let header = &self.header[self.sent.min(HEADER_LEN)..];
-        let payload = &self.payload[self.sent.saturating_sub(HEADER_LEN)..];
-        [IoSlice::new(header), IoSlice::new(payload)]
+        [IoSlice::new(&self.header), IoSlice::new(&self.payload)]
     }
 }
 
 impl Connection {
     pub(super) fn new(link: Link, socket: TcpStream) -> Connection {
+        let ends = (socket.local_addr(), socket.peer_addr());
+        let checksum = match ends {
+            (Ok(local), Ok(remote)) => checksum_between(local.ip(), remote.ip()),
+            // It's down already.
+            _ => PayloadChecksum::Crc32c,
+        };
         let outbox = Outbox {
             frames: VecDeque::new(),
             bytes: 0,
-            writing: false,
             state: State::Open,
             reason: None,
         };
         Connection {
             link,
             socket,
+            checksum,
             outbox: Mutex::new(outbox),
             changed: Condvar::new(),
         }
@@ -124,18 +120,16 @@ impl Connection {
     }
 
     pub(super) fn send(&self, frame: Frame, limits: &QueueLimits) -> Result<(), SendError> {
-        let header = frame.encode_header();
-        let mut outgoing = Outgoing {
-            header,
+        let outgoing = Outgoing {
+            header: frame.encode_header(self.checksum),
             payload: frame.payload.into_bytes(),
-            sent: 0,
         };
         let mut outbox = self.outbox();
         if outbox.state != State::Open {
             return Err(SendError::NotConnected(self.link));
         }
         let (queued, limit) = (outbox.bytes, limits.of(self.link.kind));
-        if queued.saturating_add(outgoing.remaining()) > limit {
+        if queued.saturating_add(outgoing.len()) > limit {
             if self.link.kind != ConnectionKind::Stream {
                 self.end(&mut outbox, LostReason::QueueFull { queued, limit });
             }
@@ -145,38 +139,10 @@ impl Connection {
                 limit,
             });
         }
-        if outbox.frames.is_empty() && !outbox.writing {
-            match self.write_without_waiting(&outgoing) {
-                Ok(count) => outgoing.sent = count,
-                Err(error) => {
-                    self.end(&mut outbox, LostReason::Broken(error));
-                    return Err(SendError::NotConnected(self.link));
-                }
-            }
-        }
-        if outgoing.remaining() > 0 {
-            outbox.bytes += outgoing.remaining();
-            outbox.frames.push_back(outgoing);
-            self.changed.notify_all();
-        }
+        outbox.bytes += outgoing.len();
+        outbox.frames.push_back(outgoing);
+        self.changed.notify_all();
         Ok(())
-    }
-
-    /// How many bytes the socket took at once; none where it is full.
-    fn write_without_waiting(&self, outgoing: &Outgoing) -> io::Result<usize> {
-        match SockRef::from(&self.socket)
-            .send_vectored_with_flags(&outgoing.slices(), libc::MSG_DONTWAIT)
-        {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(0)
-            }
-            outcome => outcome,
-        }
     }
 
     /// Takes no more frames, sends what is queued, then closes.
@@ -211,8 +177,7 @@ impl Connection {
         while self.next_batch(&mut batch) {
             let written = write_all_vectored(&self.socket, &batch);
             let mut outbox = self.outbox();
-            outbox.writing = false;
-            let bytes: usize = batch.drain(..).map(|outgoing| outgoing.remaining()).sum();
+            let bytes: usize = batch.drain(..).map(|outgoing| outgoing.len()).sum();
             // An end meanwhile has set it to zero.
             outbox.bytes = outbox.bytes.saturating_sub(bytes);
             if let Err(error) = written {
@@ -234,11 +199,10 @@ impl Connection {
             && bytes < BATCH_BYTES
             && let Some(outgoing) = outbox.frames.pop_front()
         {
-            bytes += outgoing.remaining();
+            bytes += outgoing.len();
             batch.push(outgoing);
         }
-        outbox.writing = !batch.is_empty();
-        outbox.writing
+        !batch.is_empty()
     }
 
     /// After a close: our direction ends, the reader goes on until the peer
@@ -278,6 +242,16 @@ impl Connection {
     }
 }
 
+/// What goes over a network is checked; what stays in this machine isn't.
+fn checksum_between(local: IpAddr, remote: IpAddr) -> PayloadChecksum {
+    let (local, remote) = (local.to_canonical(), remote.to_canonical());
+    if local == remote || remote.is_loopback() {
+        PayloadChecksum::Omitted
+    } else {
+        PayloadChecksum::Crc32c
+    }
+}
+
 /// Writes all frames, in as few system calls as the socket allows.
 fn write_all_vectored(mut socket: &TcpStream, batch: &[Outgoing]) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = batch.iter().flat_map(Outgoing::slices).collect();
@@ -293,4 +267,29 @@ fn write_all_vectored(mut socket: &TcpStream, batch: &[Outgoing]) -> io::Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_checked_wherever_they_leave_the_machine() {
+        for (local, remote, checksum) in [
+            ("127.0.0.1", "127.0.0.1", PayloadChecksum::Omitted),
+            ("127.0.0.1", "127.0.0.2", PayloadChecksum::Omitted),
+            ("::1", "::1", PayloadChecksum::Omitted),
+            ("10.0.0.3", "10.0.0.3", PayloadChecksum::Omitted),
+            ("10.0.0.3", "::ffff:10.0.0.3", PayloadChecksum::Omitted),
+            ("10.0.0.3", "10.0.0.4", PayloadChecksum::Crc32c),
+            ("fd00::3", "fd00::4", PayloadChecksum::Crc32c),
+        ] {
+            let ends = (local.parse().unwrap(), remote.parse().unwrap());
+            assert_eq!(
+                checksum_between(ends.0, ends.1),
+                checksum,
+                "{local} {remote}"
+            );
+        }
+    }
 }

@@ -58,7 +58,7 @@ pub use control::{
 pub use error::{AcceptError, ConnectError, ListenError};
 pub use frame::{
     DecodedHeader, Frame, FrameError, FrameHead, FrameKind, HEADER_LEN, PAYLOAD_LEN_MAX, Payload,
-    decode_header, read_frame,
+    PayloadChecksum, decode_header, read_frame,
 };
 pub use guard::{DoorCounters, DoorCounts, DoorLimits};
 pub use identity::{

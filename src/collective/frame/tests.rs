@@ -20,12 +20,16 @@ fn frame(payload: Payload) -> Frame {
 }
 
 fn on_wire(frame: &Frame) -> Vec<u8> {
-    [&frame.encode_header()[..], frame.payload.bytes()].concat()
+    on_wire_with(frame, PayloadChecksum::Crc32c)
+}
+
+fn on_wire_with(frame: &Frame, checksum: PayloadChecksum) -> Vec<u8> {
+    [&frame.encode_header(checksum)[..], frame.payload.bytes()].concat()
 }
 
 /// A header with its checksum made right again after `change`.
 fn header_with(change: impl FnOnce(&mut [u8; HEADER_LEN])) -> [u8; HEADER_LEN] {
-    let mut bytes = frame(Payload::default()).encode_header();
+    let mut bytes = frame(Payload::default()).encode_header(PayloadChecksum::Omitted);
     change(&mut bytes);
     let checksum = crc32c::crc32c(&bytes[..60]);
     bytes[60..].copy_from_slice(&checksum.to_le_bytes());
@@ -64,7 +68,7 @@ fn an_oversized_frame_is_refused_before_a_buffer_is_taken() {
     assert_eq!(pool.taken_total(), 0);
     let large = Bytes::from(vec![0; PAYLOAD_LEN_MAX + 1]);
     assert!(matches!(
-        Payload::checked(large),
+        Payload::new(large),
         Err(FrameError::TooLarge { .. })
     ));
 }
@@ -88,9 +92,7 @@ fn headers_that_cannot_be_are_named() {
 
 #[test]
 fn the_end_between_frames_is_clean_and_within_one_is_not() {
-    let bytes = on_wire(&frame(
-        Payload::checked(Bytes::from_static(b"abc")).unwrap(),
-    ));
+    let bytes = on_wire(&frame(Payload::new(Bytes::from_static(b"abc")).unwrap()));
     let pool = BufferPool::new(1 << 20);
     assert!(read_frame(&mut &bytes[..0], &pool).unwrap().is_none());
     for (len, wanted, got) in [
@@ -128,17 +130,18 @@ proptest! {
         payloads in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..300), any::<bool>()), 1..5),
         sizes in proptest::collection::vec(1usize..200, 1..8),
     ) {
-        let frames: Vec<Frame> = payloads
+        let frames: Vec<(Frame, PayloadChecksum)> = payloads
             .into_iter()
             .map(|(bytes, checked)| {
-                let bytes = Bytes::from(bytes);
-                frame(if checked { Payload::checked(bytes) } else { Payload::unchecked(bytes) }.unwrap())
+                let checksum = if checked { PayloadChecksum::Crc32c } else { PayloadChecksum::Omitted };
+                (frame(Payload::new(Bytes::from(bytes)).unwrap()), checksum)
             })
             .collect();
+        let on_wire = |(frame, checksum): &(Frame, PayloadChecksum)| on_wire_with(frame, *checksum);
         let bytes: Vec<u8> = frames.iter().flat_map(on_wire).collect();
         let mut pieces = Pieces { bytes: &bytes, sizes: sizes.into_iter().cycle() };
         let pool = BufferPool::new(1 << 20);
-        for frame in &frames {
+        for (frame, _) in &frames {
             let read = read_frame(&mut pieces, &pool).unwrap();
             prop_assert_eq!(read.as_ref(), Some(frame));
         }
@@ -150,7 +153,7 @@ proptest! {
         payload in proptest::collection::vec(any::<u8>(), 1..100),
         place in any::<proptest::sample::Index>(),
     ) {
-        let mut bytes = on_wire(&frame(Payload::checked(Bytes::from(payload)).unwrap()));
+        let mut bytes = on_wire(&frame(Payload::new(Bytes::from(payload)).unwrap()));
         let bit = place.index(bytes.len() * 8);
         bytes[bit / 8] ^= 1 << (bit % 8);
         prop_assert!(read_frame(&mut &bytes[..], &BufferPool::new(0)).is_err());

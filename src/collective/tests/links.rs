@@ -16,7 +16,11 @@ fn rogue(node: &Node, me: u64) -> (TcpStream, Link) {
 }
 
 fn wire(frame: &Frame) -> Vec<u8> {
-    [&frame.encode_header()[..], frame.payload.bytes()].concat()
+    [
+        &frame.encode_header(PayloadChecksum::Crc32c)[..],
+        frame.payload.bytes(),
+    ]
+    .concat()
 }
 
 #[test]
@@ -124,7 +128,7 @@ fn a_peer_that_breaks_the_protocol_is_dropped_and_the_others_go_on() {
     let good = frame(3, FrameKind::Contribute, 1, Bytes::from_static(b"payload"));
     let mut damaged = wire(&good);
     *damaged.last_mut().unwrap() ^= 1;
-    let mut oversized = good.encode_header();
+    let mut oversized = good.encode_header(PayloadChecksum::Crc32c);
     oversized[48..52].copy_from_slice(&(PAYLOAD_LEN_MAX as u32 + 1).to_le_bytes());
     let checksum = crc32c::crc32c(&oversized[..60]);
     oversized[60..].copy_from_slice(&checksum.to_le_bytes());

@@ -146,6 +146,6 @@ fn frame(sender: u64, kind: FrameKind, round: u64, payload: Bytes) -> Frame {
     };
     Frame {
         head,
-        payload: Payload::checked(payload).unwrap(),
+        payload: Payload::new(payload).unwrap(),
     }
 }
