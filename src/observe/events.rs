@@ -1,0 +1,383 @@
+//! What happened, as records: `events.jsonl`, one JSON object a line.
+//!
+//! ```text
+//! {"time":1763885000.123,"run":"r1","event":"worker_left","worker":2,"name":"spot-7f","reason":"preempted",…}
+//! ```
+//!
+//! The enum is closed: a reader of the file finds the whole list here, and
+//! [`headline`](super::headline) says each of them as a sentence or leaves it
+//! to the file. Fields are only ever added.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::history::{History, HistoryError};
+use super::jsonl::{JsonLines, JsonLinesError};
+use super::{Generation, UnixMillis};
+
+/// A worker as it registered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Its number in this run.
+    pub worker: u64,
+    /// The node's name.
+    pub name: String,
+    /// Its devices: `cpu`, `cpu:2`, `cuda:8`.
+    pub devices: String,
+    /// Its numerics kind.
+    pub kind: String,
+    /// Where the node is.
+    pub zone: Option<String>,
+    /// What the node costs, in the currency of its cloud.
+    pub price_per_hour: Option<f64>,
+    /// Version and commit of its ebbtide.
+    pub build: String,
+    /// Name and version of the code it trains with.
+    pub artifact: String,
+}
+
+/// Why a worker is no longer a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaveReason {
+    /// Its node was taken, on notice.
+    Preempted,
+    /// Its connections broke and it didn't come back.
+    Lost,
+    /// It said nothing until its deadline.
+    Silent,
+    /// Somebody asked it to leave.
+    Drained,
+    /// Its process failed with an error.
+    Crashed,
+    /// The others couldn't reach it, or it couldn't follow.
+    Evicted,
+    /// It doesn't fit the run: another build, another state digest.
+    Refused,
+    /// The run is complete.
+    Finished,
+}
+
+impl LeaveReason {
+    /// The word in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            LeaveReason::Preempted => "preempted",
+            LeaveReason::Lost => "lost",
+            LeaveReason::Silent => "silent",
+            LeaveReason::Drained => "drained",
+            LeaveReason::Crashed => "crashed",
+            LeaveReason::Evicted => "evicted",
+            LeaveReason::Refused => "refused",
+            LeaveReason::Finished => "finished",
+        }
+    }
+}
+
+/// Why there is a new generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstallReason {
+    /// The run's first world.
+    Started,
+    /// A member was lost.
+    Loss,
+    /// Members came, left or changed shares as planned.
+    Planned,
+    /// A restarted coordinator had to ask everyone.
+    Restarted,
+    /// A restarted coordinator found the world as it was.
+    Adopted,
+}
+
+/// Why a step's gradient was not applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SkipKind {
+    /// NaN or infinite.
+    #[serde(rename = "non-finite")]
+    NonFinite,
+    /// Finite, and too large for the fixed point.
+    #[serde(rename = "out-of-range")]
+    OutOfRange,
+}
+
+impl SkipKind {
+    /// The word in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            SkipKind::NonFinite => "non-finite",
+            SkipKind::OutOfRange => "out-of-range",
+        }
+    }
+}
+
+/// Somebody who is waited for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Who.
+    pub name: String,
+    /// For how long.
+    pub since_seconds: f64,
+}
+
+/// Everything that is worth a record. Steps are counted as applied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[allow(
+    missing_docs,
+    reason = "fields say what their names say; the variants are documented"
+)]
+pub enum Event {
+    /// A run begins at step 0, or as a fork of another at its step.
+    RunStarted {
+        job: String,
+        steps: Option<u64>,
+        epochs: Option<u64>,
+        parent: Option<String>,
+        parent_step: Option<u64>,
+    },
+    /// A run goes on from a checkpoint; the steps after it are done again.
+    RunResumed {
+        step: u64,
+        round: u64,
+        checkpoint: Option<String>,
+        steps_lost: u64,
+    },
+    /// A coordinator has started, or come back.
+    CoordinatorStarted { incarnation: u64, address: String },
+    /// A worker is known now.
+    WorkerRegistered(WorkerInfo),
+    /// Somebody who wanted in was turned away before it became a worker.
+    ConnectionRefused { peer: String, problem: String },
+    /// A worker is a member now.
+    WorkerJoined {
+        worker: u64,
+        name: String,
+        devices: String,
+        generation: Generation,
+        step: u64,
+    },
+    /// A worker was asked to leave at the next round's end.
+    DrainRequested {
+        worker: u64,
+        name: String,
+        reason: LeaveReason,
+    },
+    /// A worker is no longer a member (or never became one).
+    WorkerLeft {
+        worker: u64,
+        name: String,
+        reason: LeaveReason,
+        step: Option<u64>,
+        /// Micro-batches that had to be computed again; `None` if that isn't
+        /// known yet: then the new generation says it.
+        recomputed_micro_batches: Option<u64>,
+        last_error: Option<String>,
+        /// Its last log lines, oldest first.
+        log_tail: Vec<String>,
+    },
+    /// There is a new world.
+    GenerationInstalled {
+        generation: Generation,
+        members: Vec<u64>,
+        base: u64,
+        step: u64,
+        reason: InstallReason,
+        recomputed_micro_batches: u64,
+        /// The complete sum was fetched from this worker.
+        source: Option<u64>,
+    },
+    /// The numerics kinds of the members are these now.
+    KindsChanged { kinds: Vec<String>, exact: bool },
+    /// Replicas differ after a step, which must never be.
+    StateMismatch {
+        step: u64,
+        round: u64,
+        digests: BTreeMap<String, Vec<u64>>,
+    },
+    /// A gradient wasn't applied; the step counts.
+    StepSkipped {
+        step: u64,
+        round: u64,
+        kind: SkipKind,
+        micro_batch: u32,
+        sample_indices: Vec<u64>,
+        parameters: Vec<String>,
+    },
+    /// A checkpoint is whole.
+    CheckpointCommitted {
+        step: u64,
+        round: u64,
+        url: String,
+        seconds: f64,
+        bytes: u64,
+        best: bool,
+    },
+    /// A checkpoint couldn't be written; training goes on.
+    CheckpointFailed {
+        step: u64,
+        round: u64,
+        url: String,
+        problem: String,
+    },
+    /// A checkpoint can't be used; the one before (if any) is.
+    CheckpointDamaged {
+        step: Option<u64>,
+        url: String,
+        problem: String,
+        used_instead: Option<String>,
+    },
+    /// An epoch is over, its evaluation too.
+    EpochEnded {
+        epoch: u64,
+        step: u64,
+        round: u64,
+        values: BTreeMap<String, Option<f64>>,
+        seconds: f64,
+    },
+    /// Somebody is waited for; see [`super::stall`].
+    Stalled {
+        missing: Vec<Missing>,
+        since_seconds: f64,
+        next: String,
+    },
+    /// Fewer members than the minimum: no step is made until more come.
+    Paused {
+        members: u64,
+        minimum: u64,
+        step: u64,
+    },
+    /// There are more replicas than micro-batches: these help nobody.
+    IdleWorkers {
+        workers: Vec<String>,
+        micro_batches: u32,
+    },
+    /// A monitored value has stopped getting better.
+    EarlyStopped {
+        epoch: u64,
+        step: u64,
+        monitor: String,
+        best: f64,
+        patience: u64,
+    },
+    /// The run is complete.
+    Finished {
+        step: u64,
+        epochs: u64,
+        seconds: f64,
+        weights_sha256: String,
+        checkpoint: Option<String>,
+    },
+    /// A person has stopped the run; it can go on later.
+    Stopped { step: u64, reason: String },
+    /// Training failed.
+    Failed { step: Option<u64>, error: String },
+}
+
+impl Event {
+    /// The word in the record's `event`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::RunStarted { .. } => "run_started",
+            Event::RunResumed { .. } => "run_resumed",
+            Event::CoordinatorStarted { .. } => "coordinator_started",
+            Event::WorkerRegistered(_) => "worker_registered",
+            Event::ConnectionRefused { .. } => "connection_refused",
+            Event::WorkerJoined { .. } => "worker_joined",
+            Event::DrainRequested { .. } => "drain_requested",
+            Event::WorkerLeft { .. } => "worker_left",
+            Event::GenerationInstalled { .. } => "generation_installed",
+            Event::KindsChanged { .. } => "kinds_changed",
+            Event::StateMismatch { .. } => "state_mismatch",
+            Event::StepSkipped { .. } => "step_skipped",
+            Event::CheckpointCommitted { .. } => "checkpoint_committed",
+            Event::CheckpointFailed { .. } => "checkpoint_failed",
+            Event::CheckpointDamaged { .. } => "checkpoint_damaged",
+            Event::EpochEnded { .. } => "epoch_ended",
+            Event::Stalled { .. } => "stalled",
+            Event::Paused { .. } => "paused",
+            Event::IdleWorkers { .. } => "idle_workers",
+            Event::EarlyStopped { .. } => "early_stopped",
+            Event::Finished { .. } => "finished",
+            Event::Stopped { .. } => "stopped",
+            Event::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// One line of the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// When it happened.
+    pub time: UnixMillis,
+    /// In which run.
+    pub run: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What can go wrong: with the file, or with the history beside it.
+#[derive(Debug, thiserror::Error)]
+pub enum EventLogError {
+    /// `events.jsonl`.
+    #[error(transparent)]
+    File(#[from] JsonLinesError),
+    /// `history.sqlite`.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+}
+
+/// The open file of one run.
+#[derive(Debug)]
+pub struct EventLog {
+    lines: JsonLines,
+    run: String,
+    history: Option<History>,
+}
+
+impl EventLog {
+    /// Opens `path` for the run and repairs a torn last line. With a history,
+    /// records are copied to it.
+    ///
+    /// # Errors
+    /// [`EventLogError`].
+    pub fn open(path: &Path, run: &str, history: Option<History>) -> Result<Self, EventLogError> {
+        let (lines, _) = JsonLines::open(path)?;
+        Ok(EventLog {
+            lines,
+            run: run.to_owned(),
+            history,
+        })
+    }
+
+    /// Writes what happened, as one line, at once.
+    ///
+    /// # Errors
+    /// [`EventLogError`]. If only the history fails, the line is in the file.
+    pub fn record(&mut self, time: UnixMillis, event: Event) -> Result<EventRecord, EventLogError> {
+        let record = EventRecord {
+            time,
+            run: self.run.clone(),
+            event,
+        };
+        self.lines.append(&record)?;
+        if let Some(history) = &self.history {
+            history.put_event(&record)?;
+        }
+        Ok(record)
+    }
+
+    /// Waits until all records are on the disk.
+    ///
+    /// # Errors
+    /// [`EventLogError::File`].
+    pub fn sync(&self) -> Result<(), EventLogError> {
+        Ok(self.lines.sync()?)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

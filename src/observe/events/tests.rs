@@ -1,0 +1,245 @@
+use super::*;
+use crate::observe::jsonl::scratch::Folder;
+
+/// One of each, for this room's tests.
+pub(crate) fn every_event() -> Vec<Event> {
+    let text = |t: &str| t.to_owned();
+    let generation = Generation::new(1, 3);
+    vec![
+        Event::RunStarted {
+            job: text("mnist"),
+            steps: Some(4690),
+            epochs: Some(5),
+            parent: Some(text("r0")),
+            parent_step: Some(100),
+        },
+        Event::RunResumed {
+            step: 400,
+            round: 401,
+            checkpoint: Some(text("file:///c/400")),
+            steps_lost: 12,
+        },
+        Event::CoordinatorStarted {
+            incarnation: 2,
+            address: text("http://stable:7070"),
+        },
+        Event::WorkerRegistered(WorkerInfo {
+            worker: 3,
+            name: text("spot-7f"),
+            devices: text("cpu"),
+            kind: text("cpu-9a1b"),
+            zone: Some(text("eu-1a")),
+            price_per_hour: Some(0.25),
+            build: text("0.1.0+abc"),
+            artifact: text("ebbtide 0.1.0"),
+        }),
+        Event::ConnectionRefused {
+            peer: text("10.0.0.9:4711"),
+            problem: text("wrong token"),
+        },
+        Event::WorkerJoined {
+            worker: 3,
+            name: text("spot-7f"),
+            devices: text("cpu"),
+            generation,
+            step: 412,
+        },
+        Event::DrainRequested {
+            worker: 2,
+            name: text("spot-2"),
+            reason: LeaveReason::Preempted,
+        },
+        Event::WorkerLeft {
+            worker: 2,
+            name: text("spot-2"),
+            reason: LeaveReason::Preempted,
+            step: Some(420),
+            recomputed_micro_batches: Some(0),
+            last_error: None,
+            log_tail: vec![],
+        },
+        Event::GenerationInstalled {
+            generation,
+            members: vec![1, 3],
+            base: 421,
+            step: 420,
+            reason: InstallReason::Loss,
+            recomputed_micro_batches: 3,
+            source: Some(1),
+        },
+        Event::KindsChanged {
+            kinds: vec![text("cpu-9a1b"), text("cpu-77")],
+            exact: false,
+        },
+        Event::StateMismatch {
+            step: 9,
+            round: 9,
+            digests: [(text("ab"), vec![1, 2])].into(),
+        },
+        Event::StepSkipped {
+            step: 7,
+            round: 7,
+            kind: SkipKind::NonFinite,
+            micro_batch: 2,
+            sample_indices: vec![32, 33],
+            parameters: vec![text("dense1.weight")],
+        },
+        Event::CheckpointCommitted {
+            step: 938,
+            round: 939,
+            url: text("file:///c/938"),
+            seconds: 0.02,
+            bytes: 1_221_544,
+            best: true,
+        },
+        Event::CheckpointFailed {
+            step: 938,
+            round: 939,
+            url: text("file:///c"),
+            problem: text("disk full"),
+        },
+        Event::CheckpointDamaged {
+            step: Some(938),
+            url: text("file:///c/938"),
+            problem: text("weights-0: checksum differs"),
+            used_instead: Some(text("file:///c/469")),
+        },
+        Event::EpochEnded {
+            epoch: 1,
+            step: 938,
+            round: 939,
+            values: [(text("loss"), Some(0.25)), (text("val_loss"), None)].into(),
+            seconds: 0.6,
+        },
+        Event::Stalled {
+            missing: vec![Missing {
+                name: text("worker 2"),
+                since_seconds: 12.0,
+            }],
+            since_seconds: 12.0,
+            next: text("it is evicted at 15s"),
+        },
+        Event::Paused {
+            members: 1,
+            minimum: 2,
+            step: 50,
+        },
+        Event::IdleWorkers {
+            workers: vec![text("worker 9 (spot-9)")],
+            micro_batches: 4,
+        },
+        Event::EarlyStopped {
+            epoch: 4,
+            step: 3752,
+            monitor: text("val_loss"),
+            best: 0.07,
+            patience: 2,
+        },
+        Event::Finished {
+            step: 4690,
+            epochs: 5,
+            seconds: 3.1,
+            weights_sha256: text("5f1c"),
+            checkpoint: Some(text("file:///c/4690")),
+        },
+        Event::Stopped {
+            step: 99,
+            reason: text("Ctrl-C"),
+        },
+        Event::Failed {
+            step: Some(12),
+            error: text("parameter `b` receives no gradient"),
+        },
+    ]
+}
+
+#[test]
+fn every_event_survives_the_file_and_is_filed_under_its_name() {
+    let folder = Folder::new();
+    let path = folder.file("events.jsonl");
+    let mut log = EventLog::open(&path, "r1", None).expect("opens");
+    let mut written = Vec::new();
+    for (i, event) in every_event().into_iter().enumerate() {
+        written.push(
+            log.record(UnixMillis(1_000 + i as u64), event)
+                .expect("writes"),
+        );
+    }
+    log.sync().expect("syncs");
+    let text = std::fs::read_to_string(&path).expect("readable");
+    let read: Vec<EventRecord> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).expect("parses"))
+        .collect();
+    assert_eq!(read, written);
+    for (line, record) in text.lines().zip(&written) {
+        let json: serde_json::Value = serde_json::from_str(line).expect("parses");
+        assert_eq!(json["event"], record.event.name());
+    }
+}
+
+#[test]
+fn records_are_these_bytes() {
+    let folder = Folder::new();
+    let path = folder.file("events.jsonl");
+    let mut log = EventLog::open(&path, "r1", None).expect("opens");
+    let events = every_event();
+    for index in [7, 8, 11] {
+        log.record(UnixMillis(1_763_885_000_123), events[index].clone())
+            .expect("writes");
+    }
+    assert_eq!(
+        std::fs::read_to_string(&path).expect("readable"),
+        concat!(
+            r#"{"time":1763885000.123,"run":"r1","event":"worker_left","worker":2,"name":"spot-2","reason":"preempted","step":420,"recomputed_micro_batches":0,"last_error":null,"log_tail":[]}"#,
+            "\n",
+            r#"{"time":1763885000.123,"run":"r1","event":"generation_installed","generation":"1.3","members":[1,3],"base":421,"step":420,"reason":"loss","recomputed_micro_batches":3,"source":1}"#,
+            "\n",
+            r#"{"time":1763885000.123,"run":"r1","event":"step_skipped","step":7,"round":7,"kind":"non-finite","micro_batch":2,"sample_indices":[32,33],"parameters":["dense1.weight"]}"#,
+            "\n",
+        )
+    );
+}
+
+#[test]
+fn a_torn_event_is_dropped_and_the_log_goes_on() {
+    let folder = Folder::new();
+    let path = folder.file("events.jsonl");
+    let stopped = |step| Event::Stopped {
+        step,
+        reason: String::new(),
+    };
+    let mut log = EventLog::open(&path, "r1", None).expect("opens");
+    log.record(UnixMillis(1), stopped(1)).expect("writes");
+    log.record(UnixMillis(2), stopped(2)).expect("writes");
+    let whole = std::fs::read_to_string(&path).expect("readable");
+    std::fs::write(&path, &whole[..whole.len() - 9]).expect("tears it");
+    let mut log = EventLog::open(&path, "r1", None).expect("opens again");
+    log.record(UnixMillis(3), stopped(3)).expect("writes");
+    let text = std::fs::read_to_string(&path).expect("readable");
+    let steps: Vec<bool> = text
+        .lines()
+        .map(|l| serde_json::from_str::<EventRecord>(l).is_ok())
+        .collect();
+    assert_eq!(steps, [true, true]);
+}
+
+#[test]
+fn the_history_gets_the_same_records_and_knows_the_workers() {
+    let folder = Folder::new();
+    let history = History::open(&folder.file("history.sqlite")).expect("opens");
+    let path = folder.file("events.jsonl");
+    let mut log = EventLog::open(&path, "r1", Some(history.clone())).expect("opens");
+    for event in every_event() {
+        log.record(UnixMillis(5_000), event).expect("writes");
+    }
+    let text = std::fs::read_to_string(&path).expect("readable");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(history.last_events("r1", 1000).expect("reads"), lines);
+    assert_eq!(
+        history.last_events("r1", 2).expect("reads"),
+        lines[lines.len() - 2..]
+    );
+    assert_eq!(history.workers_seen("r1").expect("reads"), 1);
+    assert_eq!(history.workers_seen("r2").expect("reads"), 0);
+}

@@ -1,0 +1,313 @@
+//! Events as sentences: what is printed above the progress line.
+//!
+//! Every event is in `events.jsonl`; a person is told who came, who left and
+//! why, what it cost, and what went wrong. The rest stays in the file.
+
+use super::events::{Event, InstallReason, LeaveReason};
+use super::progress::{number, seconds};
+use super::{count, listed};
+
+/// How a sentence is meant, for its colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Plain,
+    /// Help has come.
+    Good,
+    /// Somebody left, or somebody is waited for.
+    Warning,
+    /// Something is broken.
+    Bad,
+}
+
+/// A sentence and its tone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Headline {
+    /// How it is meant.
+    pub tone: Tone,
+    /// What is said; not yet [`printable`](super::printable).
+    pub text: String,
+}
+
+impl Headline {
+    /// A sentence of that tone.
+    pub fn new(tone: Tone, text: impl Into<String>) -> Headline {
+        Headline {
+            tone,
+            text: text.into(),
+        }
+    }
+}
+
+/// `worker 3 (spot-7f, cpu)`, `worker 3 (spot-7f)`, `worker 3`.
+pub fn worker_label(worker: u64, name: &str, devices: &str) -> String {
+    let about: Vec<&str> = [name, devices]
+        .into_iter()
+        .filter(|t| !t.is_empty())
+        .collect();
+    if about.is_empty() {
+        format!("worker {worker}")
+    } else {
+        format!("worker {worker} ({})", about.join(", "))
+    }
+}
+
+impl Event {
+    /// What a person is told, if anything.
+    pub fn headline(&self) -> Option<Headline> {
+        let said = |tone, text: String| Some(Headline { tone, text });
+        match self {
+            Event::WorkerJoined {
+                worker,
+                name,
+                devices,
+                step,
+                ..
+            } => {
+                let who = worker_label(*worker, name, devices);
+                said(Tone::Good, format!("+ {who} joined at step {step}"))
+            }
+            Event::WorkerLeft {
+                worker,
+                reason,
+                recomputed_micro_batches,
+                last_error,
+                ..
+            } => left(
+                *worker,
+                *reason,
+                *recomputed_micro_batches,
+                last_error.as_deref(),
+            ),
+            Event::GenerationInstalled { .. } => self.installed(),
+            Event::RunResumed { .. }
+            | Event::CheckpointFailed { .. }
+            | Event::CheckpointDamaged { .. } => self.about_checkpoints(),
+            Event::StateMismatch { .. }
+            | Event::StepSkipped { .. }
+            | Event::KindsChanged { .. } => self.about_numbers(),
+            Event::DrainRequested {
+                worker,
+                name,
+                reason,
+            } => {
+                let who = worker_label(*worker, name, "");
+                said(
+                    Tone::Plain,
+                    format!("  {who} leaves after this round: {}", reason.name()),
+                )
+            }
+            Event::ConnectionRefused { peer, problem } => {
+                said(Tone::Warning, format!("! refused {peer}: {problem}"))
+            }
+            Event::Stalled { missing, next, .. } => {
+                let names: Vec<String> = missing
+                    .iter()
+                    .map(|m| format!("{} ({})", m.name, seconds(m.since_seconds)))
+                    .collect();
+                said(
+                    Tone::Warning,
+                    format!("… waiting for {}; next: {next}", listed(&names)),
+                )
+            }
+            Event::Paused {
+                members,
+                minimum,
+                step,
+            } => {
+                let have = count(*members, "worker");
+                let text = format!("… paused at step {step}: {have}, {minimum} needed");
+                said(Tone::Warning, text)
+            }
+            Event::IdleWorkers {
+                workers,
+                micro_batches,
+            } => {
+                let have = batches(u64::from(*micro_batches));
+                let text = format!("  idle, a step has only {have}: {}", listed(workers));
+                said(Tone::Warning, text)
+            }
+            Event::EarlyStopped {
+                epoch,
+                monitor,
+                best,
+                patience,
+                ..
+            } => {
+                let best = number(*best);
+                let waited = count(*patience, "epoch");
+                let why = format!("{monitor} no better than {best} for {waited}");
+                said(
+                    Tone::Plain,
+                    format!("  stopping early after epoch {epoch}: {why}"),
+                )
+            }
+            Event::Stopped { step, reason } => {
+                said(Tone::Plain, format!("  stopped at step {step}: {reason}"))
+            }
+            Event::Failed { step, error } => {
+                let step = step.map_or(String::new(), |step| format!(" at step {step}"));
+                said(Tone::Bad, format!("! failed{step}: {error}"))
+            }
+            Event::RunStarted { .. }
+            | Event::CoordinatorStarted { .. }
+            | Event::WorkerRegistered(_)
+            | Event::CheckpointCommitted { .. }
+            | Event::EpochEnded { .. }
+            | Event::Finished { .. } => None,
+        }
+    }
+
+    /// A planned change is told by who came or left; a loss by what it cost.
+    fn installed(&self) -> Option<Headline> {
+        let Event::GenerationInstalled {
+            generation,
+            members,
+            step,
+            reason,
+            recomputed_micro_batches,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let again = recomputed(*recomputed_micro_batches);
+        let world = count(members.len() as u64, "worker");
+        let text = match reason {
+            InstallReason::Started | InstallReason::Planned => return None,
+            InstallReason::Loss => {
+                format!("  {world} from step {step} (gen {generation}); {again}")
+            }
+            InstallReason::Restarted => {
+                format!(
+                    "  coordinator is back: {world} from step {step} (gen {generation}); {again}"
+                )
+            }
+            InstallReason::Adopted => {
+                format!("  coordinator is back: {world} still at work (gen {generation})")
+            }
+        };
+        Some(Headline::new(Tone::Plain, text))
+    }
+
+    fn about_checkpoints(&self) -> Option<Headline> {
+        match self {
+            Event::RunResumed {
+                step, steps_lost, ..
+            } => {
+                let lost = count(*steps_lost, "step");
+                let lost = if *steps_lost == 0 {
+                    String::new()
+                } else {
+                    format!("; {lost} done again")
+                };
+                Some(Headline::new(
+                    Tone::Plain,
+                    format!("  resumed from step {step}{lost}"),
+                ))
+            }
+            Event::CheckpointFailed {
+                step, url, problem, ..
+            } => {
+                let text = format!(
+                    "! checkpoint of step {step} not written to {url}: {problem}; training goes on"
+                );
+                Some(Headline::new(Tone::Bad, text))
+            }
+            Event::CheckpointDamaged {
+                url,
+                problem,
+                used_instead,
+                ..
+            } => {
+                let instead = match used_instead {
+                    Some(url) => format!("using {url}"),
+                    None => "there is none before it".to_owned(),
+                };
+                let text = format!("! damaged checkpoint {url}: {problem}; {instead}");
+                Some(Headline::new(Tone::Bad, text))
+            }
+            _ => None,
+        }
+    }
+
+    fn about_numbers(&self) -> Option<Headline> {
+        match self {
+            Event::StepSkipped {
+                step,
+                kind,
+                micro_batch,
+                sample_indices,
+                parameters,
+                ..
+            } => {
+                let samples: Vec<String> = sample_indices.iter().map(u64::to_string).collect();
+                let place = format!("micro-batch {micro_batch} (samples {})", listed(&samples));
+                let (kind, of) = (kind.name(), listed(parameters));
+                let text = format!("! step {step} skipped: {kind} gradient in {place} of {of}");
+                Some(Headline::new(Tone::Bad, text))
+            }
+            Event::StateMismatch { step, digests, .. } => {
+                let groups: Vec<String> = digests
+                    .values()
+                    .map(|workers| {
+                        let workers: Vec<String> = workers.iter().map(u64::to_string).collect();
+                        format!("[{}]", listed(&workers))
+                    })
+                    .collect();
+                let text = format!(
+                    "! replicas differ after step {step}: workers {}",
+                    groups.join(" against ")
+                );
+                Some(Headline::new(Tone::Bad, text))
+            }
+            Event::KindsChanged { kinds, exact } => {
+                let text = format!("  numerics kinds: {} (exact: {exact})", listed(kinds));
+                let tone = if *exact { Tone::Plain } else { Tone::Warning };
+                Some(Headline::new(tone, text))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn left(
+    worker: u64,
+    reason: LeaveReason,
+    recomputed_micro_batches: Option<u64>,
+    last_error: Option<&str>,
+) -> Option<Headline> {
+    // At the end everyone leaves, which is no news.
+    if reason == LeaveReason::Finished {
+        return None;
+    }
+    let mut text = format!("- worker {worker} left: {}", reason.name());
+    // An error explains a failure; a preempted node's last words only confuse.
+    let failed = matches!(
+        reason,
+        LeaveReason::Crashed | LeaveReason::Evicted | LeaveReason::Refused
+    );
+    if let (true, Some(error)) = (failed, last_error) {
+        text.push_str(&format!(" ({})", error.lines().next().unwrap_or_default()));
+    }
+    if let Some(n) = recomputed_micro_batches {
+        text.push_str(&format!("; {}", recomputed(n)));
+    }
+    let tone = if failed { Tone::Bad } else { Tone::Warning };
+    Some(Headline { tone, text })
+}
+
+fn recomputed(micro_batches: u64) -> String {
+    format!("{} recomputed", batches(micro_batches))
+}
+
+fn batches(n: u64) -> String {
+    if n == 1 {
+        "1 micro-batch".to_owned()
+    } else {
+        format!("{n} micro-batches")
+    }
+}
+
+#[cfg(test)]
+mod tests;

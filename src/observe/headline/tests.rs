@@ -1,0 +1,111 @@
+use super::*;
+use crate::observe::events::tests::every_event;
+
+#[test]
+fn every_event_has_its_sentence_or_none() {
+    let said: Vec<(&str, Option<String>)> = every_event()
+        .iter()
+        .map(|event| (event.name(), event.headline().map(|h| h.text)))
+        .collect();
+    let expected = [
+        ("run_started", None),
+        (
+            "run_resumed",
+            Some("  resumed from step 400; 12 steps done again"),
+        ),
+        ("coordinator_started", None),
+        ("worker_registered", None),
+        (
+            "connection_refused",
+            Some("! refused 10.0.0.9:4711: wrong token"),
+        ),
+        (
+            "worker_joined",
+            Some("+ worker 3 (spot-7f, cpu) joined at step 412"),
+        ),
+        (
+            "drain_requested",
+            Some("  worker 2 (spot-2) leaves after this round: preempted"),
+        ),
+        (
+            "worker_left",
+            Some("- worker 2 left: preempted; 0 micro-batches recomputed"),
+        ),
+        (
+            "generation_installed",
+            Some("  2 workers from step 420 (gen 1.3); 3 micro-batches recomputed"),
+        ),
+        (
+            "kinds_changed",
+            Some("  numerics kinds: cpu-9a1b, cpu-77 (exact: false)"),
+        ),
+        (
+            "state_mismatch",
+            Some("! replicas differ after step 9: workers [1, 2]"),
+        ),
+        (
+            "step_skipped",
+            Some(
+                "! step 7 skipped: non-finite gradient in micro-batch 2 (samples 32, 33) of dense1.weight",
+            ),
+        ),
+        ("checkpoint_committed", None),
+        (
+            "checkpoint_failed",
+            Some("! checkpoint of step 938 not written to file:///c: disk full; training goes on"),
+        ),
+        (
+            "checkpoint_damaged",
+            Some(
+                "! damaged checkpoint file:///c/938: weights-0: checksum differs; using file:///c/469",
+            ),
+        ),
+        ("epoch_ended", None),
+        (
+            "stalled",
+            Some("… waiting for worker 2 (12.0s); next: it is evicted at 15s"),
+        ),
+        ("paused", Some("… paused at step 50: 1 worker, 2 needed")),
+        (
+            "idle_workers",
+            Some("  idle, a step has only 4 micro-batches: worker 9 (spot-9)"),
+        ),
+        (
+            "early_stopped",
+            Some("  stopping early after epoch 4: val_loss no better than 0.0700 for 2 epochs"),
+        ),
+        ("finished", None),
+        ("stopped", Some("  stopped at step 99: Ctrl-C")),
+        (
+            "failed",
+            Some("! failed at step 12: parameter `b` receives no gradient"),
+        ),
+    ];
+    assert_eq!(said.len(), expected.len());
+    for ((name, text), (expected_name, expected_text)) in said.iter().zip(expected) {
+        assert_eq!((*name, text.as_deref()), (expected_name, expected_text));
+    }
+}
+
+#[test]
+fn a_crash_shows_its_first_line_and_a_preemption_no_noise() {
+    let text = |reason, recomputed| {
+        left(2, reason, recomputed, Some("out of memory\n  at step.rs:7")).map(|h| h.text)
+    };
+    assert_eq!(
+        text(LeaveReason::Crashed, Some(1)).as_deref(),
+        Some("- worker 2 left: crashed (out of memory); 1 micro-batch recomputed")
+    );
+    assert_eq!(
+        text(LeaveReason::Lost, None).as_deref(),
+        Some("- worker 2 left: lost")
+    );
+    assert_eq!(text(LeaveReason::Finished, None), None);
+}
+
+#[test]
+fn a_worker_without_a_name_still_has_a_number() {
+    assert_eq!(worker_label(1, "", ""), "worker 1");
+    assert_eq!(worker_label(1, "a", ""), "worker 1 (a)");
+    assert_eq!(worker_label(1, "a", "cpu:2"), "worker 1 (a, cpu:2)");
+}

@@ -1,0 +1,224 @@
+//! What is recorded of a run while it goes on: metrics, events, workers.
+
+use rusqlite::{Transaction, params};
+
+use super::{Durability, History, HistoryError};
+use crate::observe::events::{Event, EventRecord, WorkerInfo};
+use crate::observe::{MetricsKind, MetricsRecord};
+
+/// At most this many points of one curve are read; the newest ones.
+const SERIES_MAX: i64 = 1 << 20;
+
+impl History {
+    /// Records metrics in one transaction; what is there already stays as it is.
+    ///
+    /// # Errors
+    /// The file's errors.
+    pub fn put_metrics(&self, run: &str, records: &[MetricsRecord]) -> Result<(), HistoryError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.write("record metrics", Durability::Normal, |tx| {
+            let mut value_row = tx.prepare_cached(
+                "INSERT OR IGNORE INTO metrics (run, kind, round, name, value, step, epoch, time_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?;
+            let mut digest_row = tx.prepare_cached(
+                "INSERT OR IGNORE INTO digests (run, round, step, state_digest, chain, time_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?;
+            for record in records {
+                let round = self.integer("round", record.round)?;
+                let step = self.integer("step", record.step)?;
+                let epoch = self.integer("epoch", record.epoch)?;
+                let time = self.integer("time", record.time.0)?;
+                let kind = record.kind.name();
+                for (name, value) in record.values() {
+                    value_row.execute(params![run, kind, round, name, value, step, epoch, time])?;
+                }
+                if let Some(digest) = &record.state_digest {
+                    digest_row.execute(params![run, round, step, digest, record.chain, time])?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes what was recorded for rounds after this one; see
+    /// [`MetricsLog::discard_after`](crate::observe::MetricsLog::discard_after).
+    ///
+    /// # Errors
+    /// The file's errors.
+    pub fn discard_metrics_after(&self, run: &str, round: u64) -> Result<(), HistoryError> {
+        let round = self.integer("round", round)?;
+        self.write("discard metrics", Durability::Normal, |tx| {
+            tx.execute(
+                "DELETE FROM metrics WHERE run = ?1 AND round > ?2",
+                params![run, round],
+            )?;
+            tx.execute(
+                "DELETE FROM digests WHERE run = ?1 AND round > ?2",
+                params![run, round],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// One curve: (step, value) in order of the rounds; `None` where the value
+    /// wasn't finite.
+    ///
+    /// # Errors
+    /// The file's errors.
+    pub fn series(
+        &self,
+        run: &str,
+        kind: MetricsKind,
+        name: &str,
+    ) -> Result<Vec<(u64, Option<f64>)>, HistoryError> {
+        let mut points: Vec<(u64, Option<f64>)> = self.read("read a curve", |c| {
+            c.prepare_cached(
+                "SELECT step, value FROM metrics WHERE run = ?1 AND kind = ?2 AND name = ?3
+                 ORDER BY round DESC LIMIT ?4",
+            )?
+            .query_map(params![run, kind.name(), name, SERIES_MAX], |row| {
+                Ok((row.get::<_, i64>(0)? as u64, row.get(1)?))
+            })?
+            .collect()
+        })?;
+        points.reverse();
+        Ok(points)
+    }
+
+    /// Records an event; an event about a worker updates that worker too.
+    ///
+    /// # Errors
+    /// The file's errors.
+    pub fn put_event(&self, record: &EventRecord) -> Result<(), HistoryError> {
+        let time = self.integer("time", record.time.0)?;
+        let json = serde_json::to_string(record)
+            .map_err(|e| self.bad(format!("an event can't be written as JSON: {e}")))?;
+        let change = WorkerChange::of(record);
+        self.write("record an event", Durability::Normal, |tx| {
+            tx.prepare_cached(
+                "INSERT INTO events (run, time_ms, event, record_json) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![record.run, time, record.event.name(), json])?;
+            match change {
+                Some(WorkerChange::Registered(info)) => {
+                    put_worker(
+                        tx,
+                        &record.run,
+                        time,
+                        self.integer("worker", info.worker)?,
+                        info,
+                    )?;
+                }
+                Some(WorkerChange::Joined { worker, step }) => {
+                    let (worker, step) =
+                        (self.integer("worker", worker)?, self.integer("step", step)?);
+                    tx.execute(
+                        "UPDATE workers SET joined_step = ?3, left_ms = NULL, left_reason = NULL
+                         WHERE run = ?1 AND worker = ?2",
+                        params![record.run, worker, step],
+                    )?;
+                }
+                Some(WorkerChange::Left { worker, reason }) => {
+                    tx.execute(
+                        "UPDATE workers SET left_ms = ?3, left_reason = ?4
+                         WHERE run = ?1 AND worker = ?2",
+                        params![record.run, self.integer("worker", worker)?, time, reason],
+                    )?;
+                }
+                None => {}
+            }
+            Ok(())
+        })
+    }
+
+    /// The last events of a run, in their order, at most `limit`, as JSON.
+    ///
+    /// # Errors
+    /// The file's errors.
+    pub fn last_events(&self, run: &str, limit: u32) -> Result<Vec<String>, HistoryError> {
+        let mut events: Vec<String> = self.read("read the events", |c| {
+            c.prepare_cached(
+                "SELECT record_json FROM events WHERE run = ?1 ORDER BY id DESC LIMIT ?2",
+            )?
+            .query_map(params![run, limit], |row| row.get(0))?
+            .collect()
+        })?;
+        events.reverse();
+        Ok(events)
+    }
+
+    /// How many workers have registered for a run, ever.
+    ///
+    /// # Errors
+    /// The file's errors.
+    pub fn workers_seen(&self, run: &str) -> Result<u64, HistoryError> {
+        self.read("count the workers", |c| {
+            c.query_row(
+                "SELECT count(*) FROM workers WHERE run = ?1",
+                [run],
+                |row| row.get::<_, i64>(0),
+            )
+        })
+        .map(|count| count as u64)
+    }
+}
+
+/// What an event changes in the table of workers.
+enum WorkerChange<'a> {
+    Registered(&'a WorkerInfo),
+    Joined { worker: u64, step: u64 },
+    Left { worker: u64, reason: &'static str },
+}
+
+impl WorkerChange<'_> {
+    fn of(record: &EventRecord) -> Option<WorkerChange<'_>> {
+        match &record.event {
+            Event::WorkerRegistered(info) => Some(WorkerChange::Registered(info)),
+            Event::WorkerJoined { worker, step, .. } => Some(WorkerChange::Joined {
+                worker: *worker,
+                step: *step,
+            }),
+            Event::WorkerLeft { worker, reason, .. } => Some(WorkerChange::Left {
+                worker: *worker,
+                reason: reason.name(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A worker that registers again (a restarted coordinator) keeps its first time.
+fn put_worker(
+    tx: &Transaction<'_>,
+    run: &str,
+    time: i64,
+    worker: i64,
+    info: &WorkerInfo,
+) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT INTO workers (run, worker, name, devices, kind, zone, price_per_hour, build,
+             artifact, registered_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT (run, worker) DO UPDATE SET name = excluded.name,
+             devices = excluded.devices, kind = excluded.kind, zone = excluded.zone,
+             price_per_hour = excluded.price_per_hour, build = excluded.build,
+             artifact = excluded.artifact",
+        params![
+            run,
+            worker,
+            info.name,
+            info.devices,
+            info.kind,
+            info.zone,
+            info.price_per_hour,
+            info.build,
+            info.artifact,
+            time
+        ],
+    )?;
+    Ok(())
+}
