@@ -1,7 +1,7 @@
 //! What happened, as records: `events.jsonl`, one JSON object a line.
 //!
 //! ```text
-//! {"time":1763885000.123,"run":"r1","event":"worker_left","worker":2,"name":"spot-7f","reason":"preempted",…}
+//! {"time":1763885000.123,"run":"r1","event":"worker_left","worker":"2","name":"spot-7f","reason":"preempted",…}
 //! ```
 //!
 //! The enum is closed: a reader of the file finds the whole list here, and
@@ -9,19 +9,22 @@
 //! to the file. Fields are only ever added.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::history::{History, HistoryError};
-use super::jsonl::{JsonLines, JsonLinesError};
-use super::{Generation, UnixMillis};
+use super::{UnixMillis, labels};
+use crate::world::{Generation, WorkerId};
+
+mod log;
+
+pub use log::{EventLog, EventLogError};
 
 /// A worker as it registered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerInfo {
     /// Its number in this run.
-    pub worker: u64,
+    #[serde(with = "labels")]
+    pub worker: WorkerId,
     /// The node's name.
     pub name: String,
     /// Its devices: `cpu`, `cpu:2`, `cuda:8`.
@@ -153,23 +156,30 @@ pub enum Event {
     ConnectionRefused { peer: String, problem: String },
     /// A worker is a member now.
     WorkerJoined {
-        worker: u64,
+        #[serde(with = "labels")]
+        worker: WorkerId,
         name: String,
         devices: String,
+        #[serde(with = "labels")]
         generation: Generation,
         step: u64,
     },
     /// A worker was asked to leave at the next round's end.
     DrainRequested {
-        worker: u64,
+        #[serde(with = "labels")]
+        worker: WorkerId,
         name: String,
         reason: LeaveReason,
+        why: String,
     },
     /// A worker is no longer a member (or never became one).
     WorkerLeft {
-        worker: u64,
+        #[serde(with = "labels")]
+        worker: WorkerId,
         name: String,
         reason: LeaveReason,
+        /// What led to it, in words; may be empty.
+        why: String,
         step: Option<u64>,
         /// Micro-batches that had to be computed again; `None` if that isn't
         /// known yet: then the new generation says it.
@@ -180,22 +190,33 @@ pub enum Event {
     },
     /// There is a new world.
     GenerationInstalled {
+        #[serde(with = "labels")]
         generation: Generation,
-        members: Vec<u64>,
+        #[serde(with = "labels")]
+        members: Vec<WorkerId>,
         base: u64,
         step: u64,
         reason: InstallReason,
+        /// What led to it, in words; may be empty.
+        why: String,
         recomputed_micro_batches: u64,
         /// The complete sum was fetched from this worker.
-        source: Option<u64>,
+        #[serde(with = "labels")]
+        source: Option<WorkerId>,
     },
+    /// No process holds the state any more; it comes back from a checkpoint.
+    WorldLost { step: u64, round: u64 },
+    /// Something that should not happen, and what was done about it.
+    Suspicious { problem: String },
     /// The numerics kinds of the members are these now.
     KindsChanged { kinds: Vec<String>, exact: bool },
     /// Replicas differ after a step, which must never be.
     StateMismatch {
         step: u64,
         round: u64,
-        digests: BTreeMap<String, Vec<u64>>,
+        /// Who holds which digest.
+        #[serde(with = "labels")]
+        digests: BTreeMap<String, Vec<WorkerId>>,
     },
     /// A gradient wasn't applied; the step counts.
     StepSkipped {
@@ -211,8 +232,11 @@ pub enum Event {
         step: u64,
         round: u64,
         url: String,
-        seconds: f64,
-        bytes: u64,
+        /// Who wrote its manifest.
+        #[serde(with = "labels")]
+        worker: Option<WorkerId>,
+        seconds: Option<f64>,
+        bytes: Option<u64>,
         best: bool,
     },
     /// A checkpoint couldn't be written; training goes on.
@@ -258,6 +282,7 @@ pub enum Event {
     EarlyStopped {
         epoch: u64,
         step: u64,
+        round: u64,
         monitor: String,
         best: f64,
         patience: u64,
@@ -289,6 +314,8 @@ impl Event {
             Event::DrainRequested { .. } => "drain_requested",
             Event::WorkerLeft { .. } => "worker_left",
             Event::GenerationInstalled { .. } => "generation_installed",
+            Event::WorldLost { .. } => "world_lost",
+            Event::Suspicious { .. } => "suspicious",
             Event::KindsChanged { .. } => "kinds_changed",
             Event::StateMismatch { .. } => "state_mismatch",
             Event::StepSkipped { .. } => "step_skipped",
@@ -305,6 +332,24 @@ impl Event {
             Event::Failed { .. } => "failed",
         }
     }
+
+    /// Decisions that every member takes alike are told by each of them. Those
+    /// are known by their round and this text; anything else happens each time.
+    fn identity(&self) -> Option<(u64, String)> {
+        let name = self.name();
+        match self {
+            Event::StepSkipped {
+                round,
+                kind,
+                micro_batch,
+                ..
+            } => Some((*round, format!("{name} {micro_batch} {}", kind.name()))),
+            Event::EpochEnded { round, .. }
+            | Event::EarlyStopped { round, .. }
+            | Event::StateMismatch { round, .. } => Some((*round, name.to_owned())),
+            _ => None,
+        }
+    }
 }
 
 /// One line of the file.
@@ -317,66 +362,6 @@ pub struct EventRecord {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
-}
-
-/// What can go wrong: with the file, or with the history beside it.
-#[derive(Debug, thiserror::Error)]
-pub enum EventLogError {
-    /// `events.jsonl`.
-    #[error(transparent)]
-    File(#[from] JsonLinesError),
-    /// `history.sqlite`.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-}
-
-/// The open file of one run.
-#[derive(Debug)]
-pub struct EventLog {
-    lines: JsonLines,
-    run: String,
-    history: Option<History>,
-}
-
-impl EventLog {
-    /// Opens `path` for the run and repairs a torn last line. With a history,
-    /// records are copied to it.
-    ///
-    /// # Errors
-    /// [`EventLogError`].
-    pub fn open(path: &Path, run: &str, history: Option<History>) -> Result<Self, EventLogError> {
-        let (lines, _) = JsonLines::open(path)?;
-        Ok(EventLog {
-            lines,
-            run: run.to_owned(),
-            history,
-        })
-    }
-
-    /// Writes what happened, as one line, at once.
-    ///
-    /// # Errors
-    /// [`EventLogError`]. If only the history fails, the line is in the file.
-    pub fn record(&mut self, time: UnixMillis, event: Event) -> Result<EventRecord, EventLogError> {
-        let record = EventRecord {
-            time,
-            run: self.run.clone(),
-            event,
-        };
-        self.lines.append(&record)?;
-        if let Some(history) = &self.history {
-            history.put_event(&record)?;
-        }
-        Ok(record)
-    }
-
-    /// Waits until all records are on the disk.
-    ///
-    /// # Errors
-    /// [`EventLogError::File`].
-    pub fn sync(&self) -> Result<(), EventLogError> {
-        Ok(self.lines.sync()?)
-    }
 }
 
 #[cfg(test)]

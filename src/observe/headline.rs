@@ -6,6 +6,7 @@
 use super::events::{Event, InstallReason, LeaveReason};
 use super::progress::{number, seconds};
 use super::{count, listed};
+use crate::world::WorkerId;
 
 /// How a sentence is meant, for its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl Headline {
 }
 
 /// `worker 3 (spot-7f, cpu)`, `worker 3 (spot-7f)`, `worker 3`.
-pub fn worker_label(worker: u64, name: &str, devices: &str) -> String {
+pub fn worker_label(worker: WorkerId, name: &str, devices: &str) -> String {
     let about: Vec<&str> = [name, devices]
         .into_iter()
         .filter(|t| !t.is_empty())
@@ -70,17 +71,14 @@ impl Event {
             Event::WorkerLeft {
                 worker,
                 reason,
-                recomputed_micro_batches,
+                why,
+                recomputed_micro_batches: again,
                 last_error,
                 ..
-            } => left(
-                *worker,
-                *reason,
-                *recomputed_micro_batches,
-                last_error.as_deref(),
-            ),
+            } => left(*worker, *reason, why, *again, last_error.as_deref()),
             Event::GenerationInstalled { .. } => self.installed(),
             Event::RunResumed { .. }
+            | Event::WorldLost { .. }
             | Event::CheckpointFailed { .. }
             | Event::CheckpointDamaged { .. } => self.about_checkpoints(),
             Event::StateMismatch { .. }
@@ -90,6 +88,7 @@ impl Event {
                 worker,
                 name,
                 reason,
+                ..
             } => {
                 let who = worker_label(*worker, name, "");
                 said(
@@ -97,6 +96,7 @@ impl Event {
                     format!("  {who} leaves after this round: {}", reason.name()),
                 )
             }
+            Event::Suspicious { problem } => said(Tone::Warning, format!("! {problem}")),
             Event::ConnectionRefused { peer, problem } => {
                 said(Tone::Warning, format!("! refused {peer}: {problem}"))
             }
@@ -206,6 +206,12 @@ impl Event {
                     format!("  resumed from step {step}{lost}"),
                 ))
             }
+            Event::WorldLost { step, .. } => {
+                let text = format!(
+                    "! all workers are gone after step {step}; a checkpoint brings it back"
+                );
+                Some(Headline::new(Tone::Bad, text))
+            }
             Event::CheckpointFailed {
                 step, url, problem, ..
             } => {
@@ -251,7 +257,8 @@ impl Event {
                 let groups: Vec<String> = digests
                     .values()
                     .map(|workers| {
-                        let workers: Vec<String> = workers.iter().map(u64::to_string).collect();
+                        let workers: Vec<String> =
+                            workers.iter().map(WorkerId::to_string).collect();
                         format!("[{}]", listed(&workers))
                     })
                     .collect();
@@ -272,8 +279,9 @@ impl Event {
 }
 
 fn left(
-    worker: u64,
+    worker: WorkerId,
     reason: LeaveReason,
+    why: &str,
     recomputed_micro_batches: Option<u64>,
     last_error: Option<&str>,
 ) -> Option<Headline> {
@@ -281,15 +289,23 @@ fn left(
     if reason == LeaveReason::Finished {
         return None;
     }
-    let mut text = format!("- worker {worker} left: {}", reason.name());
     // An error explains a failure; a preempted node's last words only confuse.
     let failed = matches!(
         reason,
         LeaveReason::Crashed | LeaveReason::Evicted | LeaveReason::Refused
     );
-    if let (true, Some(error)) = (failed, last_error) {
-        text.push_str(&format!(" ({})", error.lines().next().unwrap_or_default()));
-    }
+    let cause = last_error
+        .filter(|_| failed)
+        .unwrap_or(why)
+        .lines()
+        .next()
+        .unwrap_or_default();
+    let cause = if cause.is_empty() {
+        String::new()
+    } else {
+        format!(" ({cause})")
+    };
+    let mut text = format!("- worker {worker} left: {}{cause}", reason.name());
     if let Some(n) = recomputed_micro_batches {
         text.push_str(&format!("; {}", recomputed(n)));
     }

@@ -20,6 +20,7 @@
 //! | [`stall`] | no wait over ten seconds is silent (pure) |
 //! | [`summary`] | how a run ended, for a person and for a script (`--json`) |
 //! | [`events`], [`headline`] | what happened, as records and as sentences |
+//! | [`labels`] | generations and workers in records, as people write them |
 //! | [`metrics`] | loss curves and state digests, each round once |
 //! | [`jsonl`] | files of JSON lines that survive a torn last line |
 //! | [`history`] | `history.sqlite`: runs, metrics, events, generations, counters, workers |
@@ -30,9 +31,6 @@
 //! and a monotonic [`std::time::Duration`] for what is paced. The exception is
 //! the time stamp that `tracing` puts on log lines.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub mod events;
@@ -40,6 +38,7 @@ pub mod headline;
 pub mod history;
 pub mod joinline;
 pub mod jsonl;
+pub mod labels;
 pub mod logtail;
 pub mod metrics;
 pub mod progress;
@@ -80,56 +79,6 @@ impl<'de> Deserialize<'de> for UnixMillis {
         let seconds = f64::deserialize(deserializer)?;
         // A float-to-integer cast saturates, so any number is harmless here.
         Ok(UnixMillis((seconds * 1000.0).round() as u64))
-    }
-}
-
-/// A world's number as it is written for people and in records: the
-/// coordinator's incarnation and a counter, `1.3`. Ordered by both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Generation {
-    /// Which start of the coordinator.
-    pub incarnation: u64,
-    /// Which world of that incarnation.
-    pub counter: u64,
-}
-
-impl Generation {
-    /// Generation `incarnation.counter`.
-    pub const fn new(incarnation: u64, counter: u64) -> Generation {
-        Generation {
-            incarnation,
-            counter,
-        }
-    }
-}
-
-impl fmt::Display for Generation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.incarnation, self.counter)
-    }
-}
-
-impl FromStr for Generation {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text
-            .split_once('.')
-            .and_then(|(i, c)| Some(Generation::new(i.parse().ok()?, c.parse().ok()?)));
-        parsed.ok_or_else(|| format!("`{text}` is no generation: expected a form such as `1.3`"))
-    }
-}
-
-impl Serialize for Generation {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Generation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -175,24 +124,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_and_generation_read_well_in_json_and_come_back() {
-        let json = serde_json::to_string(&(UnixMillis(1_763_885_000_123), Generation::new(1, 12)));
-        let json = json.expect("serialises");
-        assert_eq!(json, r#"[1763885000.123,"1.12"]"#);
-        let back: (UnixMillis, Generation) = serde_json::from_str(&json).expect("parses");
-        assert_eq!(
-            back,
-            (UnixMillis(1_763_885_000_123), Generation::new(1, 12))
-        );
-    }
-
-    #[test]
-    fn generations_are_ordered_by_number_not_by_text() {
-        assert!(Generation::new(1, 9) < Generation::new(1, 10));
-        assert!(Generation::new(1, 10) < Generation::new(2, 1));
-        for text in ["", "1", "1.", ".1", "1.2.3", "a.b", "-1.2"] {
-            assert!(text.parse::<Generation>().is_err(), "{text}");
-        }
+    fn time_reads_as_seconds_in_json_and_comes_back() {
+        let json = serde_json::to_string(&UnixMillis(1_763_885_000_123)).expect("serialises");
+        assert_eq!(json, "1763885000.123");
+        let back: UnixMillis = serde_json::from_str(&json).expect("parses");
+        assert_eq!(back, UnixMillis(1_763_885_000_123));
     }
 
     #[test]

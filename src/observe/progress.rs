@@ -8,7 +8,8 @@
 //! terminal the line gives up what a reader misses least, piece by piece, and
 //! in the end is cut: it never wraps, because a wrapped line can't be redrawn.
 
-use super::{Generation, count};
+use super::count;
+use crate::world::Generation;
 
 /// Characters of a whole bar, as in Keras' older, ASCII look.
 const BAR: usize = 14;

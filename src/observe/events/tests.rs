@@ -1,10 +1,14 @@
 use super::*;
+use crate::observe::History;
 use crate::observe::jsonl::scratch::Folder;
 
 /// One of each, for this room's tests.
 pub(crate) fn every_event() -> Vec<Event> {
     let text = |t: &str| t.to_owned();
-    let generation = Generation::new(1, 3);
+    let generation = Generation {
+        incarnation: 1,
+        counter: 3,
+    };
     vec![
         Event::RunStarted {
             job: text("mnist"),
@@ -24,7 +28,7 @@ pub(crate) fn every_event() -> Vec<Event> {
             address: text("http://stable:7070"),
         },
         Event::WorkerRegistered(WorkerInfo {
-            worker: 3,
+            worker: WorkerId::new(1, 3),
             name: text("spot-7f"),
             devices: text("cpu"),
             kind: text("cpu-9a1b"),
@@ -38,21 +42,23 @@ pub(crate) fn every_event() -> Vec<Event> {
             problem: text("wrong token"),
         },
         Event::WorkerJoined {
-            worker: 3,
+            worker: WorkerId::new(1, 3),
             name: text("spot-7f"),
             devices: text("cpu"),
             generation,
             step: 412,
         },
         Event::DrainRequested {
-            worker: 2,
+            worker: WorkerId::new(1, 2),
             name: text("spot-2"),
             reason: LeaveReason::Preempted,
+            why: text("notice of its cloud"),
         },
         Event::WorkerLeft {
-            worker: 2,
+            worker: WorkerId::new(1, 2),
             name: text("spot-2"),
             reason: LeaveReason::Preempted,
+            why: String::new(),
             step: Some(420),
             recomputed_micro_batches: Some(0),
             last_error: None,
@@ -60,12 +66,20 @@ pub(crate) fn every_event() -> Vec<Event> {
         },
         Event::GenerationInstalled {
             generation,
-            members: vec![1, 3],
+            members: vec![WorkerId::new(1, 1), WorkerId::new(2, 3)],
             base: 421,
             step: 420,
             reason: InstallReason::Loss,
+            why: text("worker 2 left"),
             recomputed_micro_batches: 3,
-            source: Some(1),
+            source: Some(WorkerId::new(1, 1)),
+        },
+        Event::WorldLost {
+            step: 450,
+            round: 451,
+        },
+        Event::Suspicious {
+            problem: text("worker 4 reported what another one holds"),
         },
         Event::KindsChanged {
             kinds: vec![text("cpu-9a1b"), text("cpu-77")],
@@ -74,7 +88,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::StateMismatch {
             step: 9,
             round: 9,
-            digests: [(text("ab"), vec![1, 2])].into(),
+            digests: [(text("ab"), vec![WorkerId::new(1, 1), WorkerId::new(1, 2)])].into(),
         },
         Event::StepSkipped {
             step: 7,
@@ -88,8 +102,9 @@ pub(crate) fn every_event() -> Vec<Event> {
             step: 938,
             round: 939,
             url: text("file:///c/938"),
-            seconds: 0.02,
-            bytes: 1_221_544,
+            worker: Some(WorkerId::new(1, 1)),
+            seconds: Some(0.02),
+            bytes: None,
             best: true,
         },
         Event::CheckpointFailed {
@@ -131,6 +146,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::EarlyStopped {
             epoch: 4,
             step: 3752,
+            round: 3756,
             monitor: text("val_loss"),
             best: 0.07,
             patience: 2,
@@ -160,10 +176,10 @@ fn every_event_survives_the_file_and_is_filed_under_its_name() {
     let mut log = EventLog::open(&path, "r1", None).expect("opens");
     let mut written = Vec::new();
     for (i, event) in every_event().into_iter().enumerate() {
-        written.push(
-            log.record(UnixMillis(1_000 + i as u64), event)
-                .expect("writes"),
-        );
+        let record = log
+            .record(UnixMillis(1_000 + i as u64), event)
+            .expect("writes");
+        written.push(record.expect("news"));
     }
     log.sync().expect("syncs");
     let text = std::fs::read_to_string(&path).expect("readable");
@@ -184,18 +200,24 @@ fn records_are_these_bytes() {
     let path = folder.file("events.jsonl");
     let mut log = EventLog::open(&path, "r1", None).expect("opens");
     let events = every_event();
-    for index in [7, 8, 11] {
+    for index in [7, 8, 13] {
         log.record(UnixMillis(1_763_885_000_123), events[index].clone())
             .expect("writes");
     }
     assert_eq!(
         std::fs::read_to_string(&path).expect("readable"),
         concat!(
-            r#"{"time":1763885000.123,"run":"r1","event":"worker_left","worker":2,"name":"spot-2","reason":"preempted","step":420,"recomputed_micro_batches":0,"last_error":null,"log_tail":[]}"#,
+            r#"{"time":1763885000.123,"run":"r1","event":"worker_left","worker":"2","name":"spot-2","#,
+            r#""reason":"preempted","why":"","step":420,"recomputed_micro_batches":0,"#,
+            r#""last_error":null,"log_tail":[]}"#,
             "\n",
-            r#"{"time":1763885000.123,"run":"r1","event":"generation_installed","generation":"1.3","members":[1,3],"base":421,"step":420,"reason":"loss","recomputed_micro_batches":3,"source":1}"#,
+            r#"{"time":1763885000.123,"run":"r1","event":"generation_installed","generation":"1.3","#,
+            r#""members":["1","2.3"],"base":421,"step":420,"reason":"loss","why":"worker 2 left","#,
+            r#""recomputed_micro_batches":3,"source":"1"}"#,
             "\n",
-            r#"{"time":1763885000.123,"run":"r1","event":"step_skipped","step":7,"round":7,"kind":"non-finite","micro_batch":2,"sample_indices":[32,33],"parameters":["dense1.weight"]}"#,
+            r#"{"time":1763885000.123,"run":"r1","event":"step_skipped","step":7,"round":7,"#,
+            r#""kind":"non-finite","micro_batch":2,"sample_indices":[32,33],"#,
+            r#""parameters":["dense1.weight"]}"#,
             "\n",
         )
     );
@@ -242,4 +264,40 @@ fn the_history_gets_the_same_records_and_knows_the_workers() {
     );
     assert_eq!(history.workers_seen("r1").expect("reads"), 1);
     assert_eq!(history.workers_seen("r2").expect("reads"), 0);
+}
+
+#[test]
+fn what_every_member_tells_is_written_once_across_a_restart() {
+    let folder = Folder::new();
+    let path = folder.file("events.jsonl");
+    let skipped = |round, micro_batch| Event::StepSkipped {
+        step: round,
+        round,
+        kind: SkipKind::OutOfRange,
+        micro_batch,
+        sample_indices: vec![1],
+        parameters: vec![],
+    };
+    let resumed = |round| Event::RunResumed {
+        step: round,
+        round,
+        checkpoint: None,
+        steps_lost: 0,
+    };
+    let tell =
+        |log: &mut EventLog, event| log.record(UnixMillis(1), event).expect("writes").is_some();
+    let mut log = EventLog::open(&path, "r1", None).expect("opens");
+    let told = [(7, 2), (7, 2), (7, 3), (8, 2)].map(|(r, m)| tell(&mut log, skipped(r, m)));
+    assert_eq!(told, [true, false, true, true]);
+
+    let mut log = EventLog::open(&path, "r1", None).expect("opens again");
+    assert!(!tell(&mut log, skipped(8, 2)));
+    // Back to a checkpoint: round 8 is decided again, round 7 isn't.
+    assert!(tell(&mut log, resumed(7)));
+    assert!(!tell(&mut log, skipped(7, 2)));
+    assert!(tell(&mut log, skipped(8, 2)));
+    // What isn't a decision happens as often as it happens.
+    assert!(tell(&mut log, resumed(7)));
+    let mut log = EventLog::open(&path, "r1", None).expect("opens again");
+    assert!(tell(&mut log, skipped(8, 2)));
 }

@@ -36,6 +36,14 @@ fn every_event_has_its_sentence_or_none() {
             Some("  2 workers from step 420 (gen 1.3); 3 micro-batches recomputed"),
         ),
         (
+            "world_lost",
+            Some("! all workers are gone after step 450; a checkpoint brings it back"),
+        ),
+        (
+            "suspicious",
+            Some("! worker 4 reported what another one holds"),
+        ),
+        (
             "kinds_changed",
             Some("  numerics kinds: cpu-9a1b, cpu-77 (exact: false)"),
         ),
@@ -89,23 +97,32 @@ fn every_event_has_its_sentence_or_none() {
 
 #[test]
 fn a_crash_shows_its_first_line_and_a_preemption_no_noise() {
-    let text = |reason, recomputed| {
-        left(2, reason, recomputed, Some("out of memory\n  at step.rs:7")).map(|h| h.text)
+    let worker = WorkerId::new(2, 7);
+    let text = |reason, why, recomputed| {
+        let error = Some("out of memory\n  at step.rs:7");
+        left(worker, reason, why, recomputed, error).map(|h| h.text)
     };
     assert_eq!(
-        text(LeaveReason::Crashed, Some(1)).as_deref(),
-        Some("- worker 2 left: crashed (out of memory); 1 micro-batch recomputed")
+        text(LeaveReason::Crashed, "its stream ended", Some(1)).as_deref(),
+        Some("- worker 2.7 left: crashed (out of memory); 1 micro-batch recomputed")
     );
     assert_eq!(
-        text(LeaveReason::Lost, None).as_deref(),
-        Some("- worker 2 left: lost")
+        text(LeaveReason::Lost, "its process is gone", None).as_deref(),
+        Some("- worker 2.7 left: lost (its process is gone)")
     );
-    assert_eq!(text(LeaveReason::Finished, None), None);
+    assert_eq!(
+        text(LeaveReason::Preempted, "", Some(0)).as_deref(),
+        Some("- worker 2.7 left: preempted; 0 micro-batches recomputed")
+    );
+    assert_eq!(text(LeaveReason::Finished, "", None), None);
 }
 
 #[test]
 fn a_worker_without_a_name_still_has_a_number() {
-    assert_eq!(worker_label(1, "", ""), "worker 1");
-    assert_eq!(worker_label(1, "a", ""), "worker 1 (a)");
-    assert_eq!(worker_label(1, "a", "cpu:2"), "worker 1 (a, cpu:2)");
+    assert_eq!(worker_label(WorkerId::new(1, 1), "", ""), "worker 1");
+    assert_eq!(worker_label(WorkerId::new(1, 1), "a", ""), "worker 1 (a)");
+    assert_eq!(
+        worker_label(WorkerId::new(1, 1), "a", "cpu:2"),
+        "worker 1 (a, cpu:2)"
+    );
 }

@@ -3,68 +3,32 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Durability, History, HistoryError};
-use crate::observe::{Generation, UnixMillis};
-
-/// What has become of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GenerationStatus {
-    /// Its number is taken, for a Prepare or a planned change.
-    Proposed,
-    /// It is the world: installed, or seen as entered.
-    Effective,
-    /// It never came to be, or a newer one took its place.
-    Void,
-}
-
-impl GenerationStatus {
-    /// The word in the table.
-    pub fn name(self) -> &'static str {
-        match self {
-            GenerationStatus::Proposed => "proposed",
-            GenerationStatus::Effective => "effective",
-            GenerationStatus::Void => "void",
-        }
-    }
-
-    fn parse(text: &str) -> Option<GenerationStatus> {
-        [
-            GenerationStatus::Proposed,
-            GenerationStatus::Effective,
-            GenerationStatus::Void,
-        ]
-        .into_iter()
-        .find(|status| status.name() == text)
-    }
-}
+use crate::observe::UnixMillis;
+use crate::world::Generation;
 
 /// A generation as it is on record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredGeneration {
-    /// Its number.
+    /// The newest number given out.
     pub generation: Generation,
-    /// What has become of it.
-    pub status: GenerationStatus,
-    /// Its content, as the coordinator wrote it.
+    /// What must be remembered under it, as the coordinator wrote it: the
+    /// [`Durable`](crate::world) world.
     pub record: Vec<u8>,
 }
 
-/// A row before its numbers and words have been checked.
-type Row = (i64, i64, String, Vec<u8>);
-
-const NEWEST: &str = "SELECT incarnation, counter, status, record FROM generations
+const NEWEST: &str = "SELECT incarnation, counter, record FROM generations
      WHERE run = ?1 ORDER BY incarnation DESC, counter DESC LIMIT 1";
-const NEWEST_EFFECTIVE: &str = "SELECT incarnation, counter, status, record FROM generations
-     WHERE run = ?1 AND status = 'effective' ORDER BY incarnation DESC, counter DESC LIMIT 1";
 
 impl History {
-    /// Puts a generation on record and adds to counters, in one transaction
-    /// that is on the disk when this returns: only then may anyone hear of it.
-    /// Writing the same again changes nothing, the counters included. An
-    /// effective one makes those before it void.
+    /// Puts on record what must be remembered under a generation's number (its
+    /// world; later, with the same number, that a planned change has come into
+    /// force or is void) and adds to counters, in one transaction. It is on the
+    /// disk when this returns: only then may anyone hear of it. Writing the
+    /// same again changes nothing, the counters included.
     ///
     /// # Errors
-    /// [`HistoryError::StaleGeneration`] unless it is above all on record;
-    /// [`HistoryError::GenerationTaken`]; the file's errors.
+    /// [`HistoryError::StaleGeneration`] if a newer number is on record; the
+    /// file's errors.
     pub fn put_generation(
         &self,
         run: &str,
@@ -72,59 +36,31 @@ impl History {
         stored: &StoredGeneration,
         counters: &[(&str, u64)],
     ) -> Result<(), HistoryError> {
-        let generation = stored.generation;
-        let incarnation = self.integer("incarnation", generation.incarnation)?;
-        let counter = self.integer("generation counter", generation.counter)?;
+        let Generation {
+            incarnation,
+            counter,
+        } = stored.generation;
         let time = self.integer("time", time.0)?;
         let mut deltas = Vec::with_capacity(counters.len());
         for (name, delta) in counters {
             deltas.push((*name, self.integer(name, *delta)?));
         }
         self.write("put a generation on record", Durability::Full, |tx| {
-            let same: Option<Vec<u8>> = tx
-                .prepare_cached(
-                    "SELECT record FROM generations
-                     WHERE run = ?1 AND incarnation = ?2 AND counter = ?3",
-                )?
-                .query_row(params![run, incarnation, counter], |row| row.get(0))
-                .optional()?;
-            if let Some(record) = same {
-                let taken = || HistoryError::GenerationTaken {
-                    run: run.into(),
-                    asked: generation,
-                };
-                return if record == stored.record {
-                    Ok(())
-                } else {
-                    Err(taken().into())
-                };
-            }
-            if let Some(newest) = self.stored(query(tx, NEWEST, run)?)?
-                && newest.generation > generation
-            {
-                let (run, newest) = (run.to_owned(), newest.generation);
-                return Err(HistoryError::StaleGeneration {
-                    run,
-                    asked: generation,
-                    newest,
+            if let Some(newest) = newest(tx, run)? {
+                if newest == *stored {
+                    return Ok(());
                 }
-                .into());
+                if newest.generation > stored.generation {
+                    let (asked, newest) = (stored.generation, newest.generation);
+                    let run = run.to_owned();
+                    return Err(HistoryError::StaleGeneration { run, asked, newest }.into());
+                }
             }
-            tx.execute(
-                "INSERT INTO generations (run, incarnation, counter, status, time_ms, record)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![
-                    run,
-                    incarnation,
-                    counter,
-                    stored.status.name(),
-                    time,
-                    stored.record
-                ],
-            )?;
-            if stored.status == GenerationStatus::Effective {
-                void_below(tx, run, incarnation, counter)?;
-            }
+            tx.prepare_cached(
+                "INSERT OR REPLACE INTO generations (run, incarnation, counter, time_ms, record)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![run, incarnation, counter, time, stored.record])?;
             for (name, delta) in deltas {
                 add(tx, run, name, delta)?;
             }
@@ -132,58 +68,25 @@ impl History {
         })
     }
 
-    /// A proposed generation has become effective (those before it are void
-    /// now), or is void. Durable.
-    ///
-    /// # Errors
-    /// [`HistoryError::Unknown`]; the file's errors.
-    pub fn mark_generation(
-        &self,
-        run: &str,
-        generation: Generation,
-        status: GenerationStatus,
-    ) -> Result<(), HistoryError> {
-        let incarnation = self.integer("incarnation", generation.incarnation)?;
-        let counter = self.integer("generation counter", generation.counter)?;
-        self.write("mark a generation", Durability::Full, |tx| {
-            let changed = tx.execute(
-                "UPDATE generations SET status = ?4
-                 WHERE run = ?1 AND incarnation = ?2 AND counter = ?3",
-                params![run, incarnation, counter, status.name()],
-            )?;
-            if changed == 0 {
-                let what = format!("run {run}, generation {generation}");
-                return Err(HistoryError::Unknown { what }.into());
-            }
-            if status == GenerationStatus::Effective {
-                void_below(tx, run, incarnation, counter)?;
-            }
-            Ok(())
-        })
-    }
-
-    /// The newest generation of a run, whatever became of it: the next number
-    /// must be above this one.
+    /// What was put on record last: a restarted coordinator's memory. The next
+    /// number must be above this one.
     ///
     /// # Errors
     /// The file's errors.
     pub fn latest_generation(&self, run: &str) -> Result<Option<StoredGeneration>, HistoryError> {
-        let row = self.read("read the newest generation", |c| query(c, NEWEST, run))?;
-        self.stored(row)
+        self.read("read the newest generation", |c| newest(c, run))
     }
 
-    /// The newest generation that was a world.
+    /// How many generations have been on record.
     ///
     /// # Errors
     /// The file's errors.
-    pub fn effective_generation(
-        &self,
-        run: &str,
-    ) -> Result<Option<StoredGeneration>, HistoryError> {
-        let row = self.read("read the newest generation", |c| {
-            query(c, NEWEST_EFFECTIVE, run)
+    pub fn generation_count(&self, run: &str) -> Result<u64, HistoryError> {
+        let sql = "SELECT count(*) FROM generations WHERE run = ?1";
+        let count: i64 = self.read("count the generations", |c| {
+            c.query_row(sql, [run], |row| row.get(0))
         })?;
-        self.stored(row)
+        Ok(count as u64)
     }
 
     /// Adds to a counter that is kept across restarts and returns its value.
@@ -212,45 +115,23 @@ impl History {
         let value = value.unwrap_or(0);
         u64::try_from(value).map_err(|_| self.bad(format!("counter {name} is {value}")))
     }
+}
 
-    fn stored(&self, row: Option<Row>) -> Result<Option<StoredGeneration>, HistoryError> {
-        let Some((incarnation, counter, status, record)) = row else {
-            return Ok(None);
+fn newest(connection: &Connection, run: &str) -> rusqlite::Result<Option<StoredGeneration>> {
+    let row = |row: &rusqlite::Row<'_>| {
+        let generation = Generation {
+            incarnation: row.get(0)?,
+            counter: row.get(1)?,
         };
-        let numbers = u64::try_from(incarnation)
-            .ok()
-            .zip(u64::try_from(counter).ok());
-        let known = numbers.zip(GenerationStatus::parse(&status));
-        let ((incarnation, counter), status) = known.ok_or_else(|| {
-            self.bad(format!(
-                "generation {incarnation}.{counter} has the status `{status}`"
-            ))
-        })?;
-        let generation = Generation::new(incarnation, counter);
-        Ok(Some(StoredGeneration {
+        Ok(StoredGeneration {
             generation,
-            status,
-            record,
-        }))
-    }
-}
-
-fn query(connection: &Connection, sql: &str, run: &str) -> rusqlite::Result<Option<Row>> {
-    connection
-        .prepare_cached(sql)?
-        .query_row([run], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            record: row.get(2)?,
         })
+    };
+    connection
+        .prepare_cached(NEWEST)?
+        .query_row([run], row)
         .optional()
-}
-
-fn void_below(tx: &Connection, run: &str, incarnation: i64, counter: i64) -> rusqlite::Result<()> {
-    tx.execute(
-        "UPDATE generations SET status = 'void'
-         WHERE run = ?1 AND (incarnation, counter) < (?2, ?3) AND status <> 'void'",
-        params![run, incarnation, counter],
-    )?;
-    Ok(())
 }
 
 /// Integer overflow in SQLite turns a sum into a float, which a STRICT table

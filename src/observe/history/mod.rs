@@ -26,9 +26,10 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-pub use generations::{GenerationStatus, StoredGeneration};
+pub use generations::StoredGeneration;
 pub use runs::{Begun, RunRow, RunStatus};
 
+use crate::world::Generation;
 use schema::{APPLICATION_ID, MIGRATIONS};
 
 /// Another process (a person's `sqlite3`) may hold the file this long.
@@ -76,26 +77,20 @@ pub enum HistoryError {
         /// SQLite's answer.
         source: rusqlite::Error,
     },
-    /// A generation that isn't above the newest one: another coordinator has
+    /// A generation below the newest one: another coordinator has
     /// taken over this run, and the caller must stop.
-    #[error("run {run}: generation {asked} isn't above the newest one on record, {newest}")]
+    #[error(
+        "run {run}: generation {asked} is below the newest one on record, {newest}: another coordinator has taken over"
+    )]
     StaleGeneration {
         /// The run.
         run: String,
         /// The number that was to be written.
-        asked: super::Generation,
+        asked: Generation,
         /// The newest one there.
-        newest: super::Generation,
+        newest: Generation,
     },
-    /// A number that exists with another content: a mistake of the caller.
-    #[error("run {run}: generation {asked} is on record with another content")]
-    GenerationTaken {
-        /// The run.
-        run: String,
-        /// The number.
-        asked: super::Generation,
-    },
-    /// The run or generation isn't on record.
+    /// It isn't on record.
     #[error("{what} isn't on record")]
     Unknown {
         /// Which one.

@@ -97,39 +97,28 @@ impl History {
         let time = self.integer("time", record.time.0)?;
         let json = serde_json::to_string(record)
             .map_err(|e| self.bad(format!("an event can't be written as JSON: {e}")))?;
-        let change = WorkerChange::of(record);
         self.write("record an event", Durability::Normal, |tx| {
             tx.prepare_cached(
                 "INSERT INTO events (run, time_ms, event, record_json) VALUES (?1, ?2, ?3, ?4)",
             )?
             .execute(params![record.run, time, record.event.name(), json])?;
-            match change {
-                Some(WorkerChange::Registered(info)) => {
-                    put_worker(
-                        tx,
-                        &record.run,
-                        time,
-                        self.integer("worker", info.worker)?,
-                        info,
-                    )?;
-                }
-                Some(WorkerChange::Joined { worker, step }) => {
-                    let (worker, step) =
-                        (self.integer("worker", worker)?, self.integer("step", step)?);
+            match &record.event {
+                Event::WorkerRegistered(info) => put_worker(tx, &record.run, time, info)?,
+                Event::WorkerJoined { worker, step, .. } => {
                     tx.execute(
                         "UPDATE workers SET joined_step = ?3, left_ms = NULL, left_reason = NULL
                          WHERE run = ?1 AND worker = ?2",
-                        params![record.run, worker, step],
+                        params![record.run, worker.to_string(), self.integer("step", *step)?],
                     )?;
                 }
-                Some(WorkerChange::Left { worker, reason }) => {
+                Event::WorkerLeft { worker, reason, .. } => {
                     tx.execute(
                         "UPDATE workers SET left_ms = ?3, left_reason = ?4
                          WHERE run = ?1 AND worker = ?2",
-                        params![record.run, self.integer("worker", worker)?, time, reason],
+                        params![record.run, worker.to_string(), time, reason.name()],
                     )?;
                 }
-                None => {}
+                _ => {}
             }
             Ok(())
         })
@@ -167,36 +156,11 @@ impl History {
     }
 }
 
-/// What an event changes in the table of workers.
-enum WorkerChange<'a> {
-    Registered(&'a WorkerInfo),
-    Joined { worker: u64, step: u64 },
-    Left { worker: u64, reason: &'static str },
-}
-
-impl WorkerChange<'_> {
-    fn of(record: &EventRecord) -> Option<WorkerChange<'_>> {
-        match &record.event {
-            Event::WorkerRegistered(info) => Some(WorkerChange::Registered(info)),
-            Event::WorkerJoined { worker, step, .. } => Some(WorkerChange::Joined {
-                worker: *worker,
-                step: *step,
-            }),
-            Event::WorkerLeft { worker, reason, .. } => Some(WorkerChange::Left {
-                worker: *worker,
-                reason: reason.name(),
-            }),
-            _ => None,
-        }
-    }
-}
-
 /// A worker that registers again (a restarted coordinator) keeps its first time.
 fn put_worker(
     tx: &Transaction<'_>,
     run: &str,
     time: i64,
-    worker: i64,
     info: &WorkerInfo,
 ) -> rusqlite::Result<()> {
     tx.execute(
@@ -209,7 +173,7 @@ fn put_worker(
              artifact = excluded.artifact",
         params![
             run,
-            worker,
+            info.worker.to_string(),
             info.name,
             info.devices,
             info.kind,

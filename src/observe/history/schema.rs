@@ -69,7 +69,6 @@ CREATE TABLE generations (
     run TEXT NOT NULL,
     incarnation INTEGER NOT NULL,
     counter INTEGER NOT NULL,
-    status TEXT NOT NULL,
     time_ms INTEGER NOT NULL,
     record BLOB NOT NULL,
     PRIMARY KEY (run, incarnation, counter)
@@ -84,7 +83,7 @@ CREATE TABLE counters (
 
 CREATE TABLE workers (
     run TEXT NOT NULL,
-    worker INTEGER NOT NULL,
+    worker TEXT NOT NULL,
     name TEXT NOT NULL,
     devices TEXT NOT NULL,
     kind TEXT NOT NULL,

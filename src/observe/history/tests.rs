@@ -1,13 +1,16 @@
 use super::*;
 use crate::observe::jsonl::scratch::Folder;
-use crate::observe::{Generation, MetricsKind, MetricsRecord, UnixMillis};
+use crate::observe::{MetricsKind, MetricsRecord, UnixMillis};
 
 const T: UnixMillis = UnixMillis(1_763_885_000_000);
 
-fn stored(incarnation: u64, counter: u64, record: &str) -> StoredGeneration {
+fn stored(incarnation: u32, counter: u32, record: &str) -> StoredGeneration {
+    let generation = Generation {
+        incarnation,
+        counter,
+    };
     StoredGeneration {
-        generation: Generation::new(incarnation, counter),
-        status: GenerationStatus::Effective,
+        generation,
         record: record.as_bytes().to_vec(),
     }
 }
@@ -79,93 +82,46 @@ fn a_generation_and_what_it_cost_are_there_after_a_restart() {
 fn a_coordinator_that_was_replaced_cannot_write_a_generation() {
     let history = open(&Folder::new());
     history
-        .put_generation("r", T, &stored(2, 1, "newer"), &[])
+        .put_generation("r", T, &stored(2, 10, "newer"), &[])
         .expect("writes");
-    let error = history.put_generation("r", T, &stored(1, 9, "older"), &[("n", 1)]);
-    let error = error.expect_err("refused");
-    assert_eq!(
-        error.to_string(),
-        "run r: generation 1.9 isn't above the newest one on record, 2.1"
-    );
+    // Numbers are compared as numbers: 2.9 is below 2.10.
+    for older in [stored(1, 99, "older"), stored(2, 9, "older")] {
+        let error = history
+            .put_generation("r", T, &older, &[("n", 1)])
+            .expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "run r: generation {} is below the newest one on record, 2.10: \
+                 another coordinator has taken over",
+                older.generation
+            )
+        );
+    }
     assert_eq!(history.counter("r", "n").expect("reads"), 0);
-    let error = history
-        .put_generation("r", T, &stored(2, 1, "other"), &[])
-        .expect_err("refused");
-    assert!(
-        matches!(error, HistoryError::GenerationTaken { .. }),
-        "{error}"
-    );
-    // Numbers are compared as numbers.
-    history
-        .put_generation("r", T, &stored(2, 10, "a"), &[])
-        .expect("writes");
-    assert!(
-        history
-            .put_generation("r", T, &stored(2, 9, "b"), &[])
-            .is_err()
+    assert_eq!(
+        history.latest_generation("r").expect("reads"),
+        Some(stored(2, 10, "newer"))
     );
 }
 
 #[test]
-fn a_proposed_generation_holds_its_number_and_becomes_effective_or_void() {
+fn what_is_known_of_a_generation_changes_under_its_number() {
     let history = open(&Folder::new());
-    let proposed = |counter| StoredGeneration {
-        status: GenerationStatus::Proposed,
-        ..stored(1, counter, "change")
-    };
-    let effective = |history: &History| {
-        history
-            .effective_generation("r")
-            .expect("reads")
-            .map(|s| s.generation.counter)
-    };
     history
         .put_generation("r", T, &stored(1, 1, "start"), &[])
         .expect("writes");
     history
-        .put_generation("r", T, &proposed(2), &[])
-        .expect("writes");
-    assert_eq!(effective(&history), Some(1));
-    let latest = history
-        .latest_generation("r")
-        .expect("reads")
-        .expect("there");
-    assert_eq!(
-        (latest.generation.counter, latest.status),
-        (2, GenerationStatus::Proposed)
-    );
-
-    let two = Generation::new(1, 2);
-    history
-        .mark_generation("r", two, GenerationStatus::Effective)
-        .expect("writes");
-    assert_eq!(effective(&history), Some(2));
-    history
-        .put_generation("r", T, &proposed(3), &[])
+        .put_generation("r", T, &stored(1, 2, "change proposed"), &[("n", 1)])
         .expect("writes");
     history
-        .put_generation("r", T, &stored(1, 4, "loss"), &[])
+        .put_generation("r", T, &stored(1, 2, "change in force"), &[("n", 1)])
         .expect("writes");
-    assert_eq!(effective(&history), Some(4));
-    let three = Generation::new(1, 3);
-    let status: String = history
-        .read("look", |c| {
-            c.query_row(
-                "SELECT status FROM generations WHERE counter = 3",
-                [],
-                |r| r.get(0),
-            )
-        })
-        .expect("reads");
-    assert_eq!(status, "void");
-    history
-        .mark_generation("r", three, GenerationStatus::Void)
-        .expect("again");
-    let error = history.mark_generation("r", Generation::new(9, 9), GenerationStatus::Void);
-    assert_eq!(
-        error.expect_err("unknown").to_string(),
-        "run r, generation 9.9 isn't on record"
-    );
+    let latest = history.latest_generation("r").expect("reads");
+    assert_eq!(latest, Some(stored(1, 2, "change in force")));
+    assert_eq!(history.counter("r", "n").expect("reads"), 2);
+    assert_eq!(history.generation_count("r").expect("reads"), 2);
+    assert_eq!(history.generation_count("other").expect("reads"), 0);
 }
 
 #[test]

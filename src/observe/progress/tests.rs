@@ -17,7 +17,10 @@ fn finished() -> EpochLine {
             value("val_accuracy", 0.977),
         ],
         workers: 2,
-        generation: Some(Generation::new(1, 3)),
+        generation: Some(Generation {
+            incarnation: 1,
+            counter: 3,
+        }),
     }
 }
 
