@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{UnixMillis, labels};
 use crate::world::{Generation, WorkerId};
@@ -284,6 +284,7 @@ pub enum Event {
         step: u64,
         round: u64,
         monitor: String,
+        #[serde(deserialize_with = "null_is_nan")]
         best: f64,
         patience: u64,
     },
@@ -362,6 +363,11 @@ pub struct EventRecord {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
+}
+
+/// JSON has no NaN; it is written as `null`.
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 #[cfg(test)]

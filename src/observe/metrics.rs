@@ -48,6 +48,8 @@ pub enum MetricsKind {
     Step,
     /// A whole epoch, with its evaluation.
     Epoch,
+    /// An evaluation that isn't at an epoch's end.
+    Evaluation,
     /// The state digest after a step, chained to the one before.
     Digest,
 }
@@ -58,6 +60,7 @@ impl MetricsKind {
         match self {
             MetricsKind::Step => "step",
             MetricsKind::Epoch => "epoch",
+            MetricsKind::Evaluation => "evaluation",
             MetricsKind::Digest => "digest",
         }
     }

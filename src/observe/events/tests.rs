@@ -296,8 +296,22 @@ fn what_every_member_tells_is_written_once_across_a_restart() {
     assert!(tell(&mut log, resumed(7)));
     assert!(!tell(&mut log, skipped(7, 2)));
     assert!(tell(&mut log, skipped(8, 2)));
+    let early = |best| Event::EarlyStopped {
+        epoch: 1,
+        step: 8,
+        round: 8,
+        monitor: "loss".into(),
+        best,
+        patience: 1,
+    };
+    assert!(tell(&mut log, early(f64::NAN)));
+    let mut log = EventLog::open(&path, "r1", None).expect("opens again");
+    assert!(!tell(&mut log, early(f64::NAN)));
     // What isn't a decision happens as often as it happens.
     assert!(tell(&mut log, resumed(7)));
     let mut log = EventLog::open(&path, "r1", None).expect("opens again");
     assert!(tell(&mut log, skipped(8, 2)));
+    assert!(tell(&mut log, early(0.5)));
+    let mut log = EventLog::open(&path, "r1", None).expect("opens again");
+    assert!(!tell(&mut log, early(0.5)));
 }
