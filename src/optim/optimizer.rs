@@ -126,6 +126,15 @@ impl Optimizer {
         self.steps
     }
 
+    /// Whether the element belongs to a parameter that a group freezes: it needs no
+    /// gradient.
+    ///
+    /// # Panics
+    /// Beyond the end of the parameter vector.
+    pub fn is_frozen(&self, element: usize) -> bool {
+        self.runs_of(element..element + 1).any(|(run, _)| run.frozen)
+    }
+
     /// The learning rate of `step`, counted from 0, in a run of `total_steps`.
     pub fn lr(&self, step: u64, total_steps: u64) -> f64 {
         self.lr * self.schedule.factor(step, total_steps)
