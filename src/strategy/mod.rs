@@ -1,1 +1,57 @@
-//! One worker's replicas: the variable scope, the gradient of a share, the training step.
+//! One worker's replicas, and the training step.
+//!
+//! ```text
+//!  Order::samples ─▶ gather ─▶ Model::loss ─▶ backward ─▶ inspect ─▶ accumulate   a micro-batch:
+//!   (step, m)        Batch     StepContext     candle       exact     Σ i64       gradient.rs
+//!                                                                       │
+//!                            the other workers' sums ── exchange ─────▶ Σ complete, with totals
+//!                                                                       │
+//!  variables of every replica ◀─ optimizer ◀─ f32 ◀─ Σ · nominal/weight ┘         a step:
+//!          copied in place        block by block, in one pass                     apply.rs
+//! ```
+//!
+//! A worker is given micro-batches of a round, not samples; it computes them on
+//! whichever of its replicas is free, and adds each to one sum of integers. When
+//! the sum is complete, wherever its parts were computed, every worker turns it
+//! into the same new weights.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `plan` | what is fixed while a job runs: [`Plan`] |
+//! | `mirrored` | the scope that creates replicas; sharing a round among them |
+//! | `gradient`, `evaluate` | one micro-batch of a step, of an evaluation |
+//! | `apply` | from a complete sum to new weights |
+//! | `state`, `snapshot`, `initial` | weights, optimizer and course: digests, saving, beginning |
+//! | `alone` | a whole run without other workers: the undisturbed reference |
+//! | `replica`, `partial`, `device`, `heap` | what these are made of |
+//!
+//! Nothing in here knows of other workers, of tokio, or of the clock.
+
+mod alone;
+mod apply;
+mod device;
+mod error;
+mod evaluate;
+mod gradient;
+mod hash;
+mod heap;
+mod initial;
+mod mirrored;
+mod partial;
+mod plan;
+mod replica;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use alone::train_alone;
+pub use apply::Applied;
+pub use device::{Device, Devices, DevicesError};
+pub use error::{Place, StrategyError};
+pub use initial::InitialError;
+pub use mirrored::{MirroredStrategy, Replicas, Stop};
+pub use partial::Partial;
+pub use plan::{Plan, PlanError};
+pub use snapshot::{Fork, RestoreError, SavedState};
+pub use state::{Finished, TrainState};

@@ -1,0 +1,178 @@
+//! A micro-batch's way from sample numbers into the exact sums.
+//!
+//! Everything here is a pure function of (weights, micro-batch content, seed,
+//! step, micro-batch index): who computes a micro-batch, when, and after which
+//! others changes nothing.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+
+use super::error::{Place, StrategyError};
+use super::partial::Partial;
+use super::plan::Plan;
+use super::replica::{Replica, with_values};
+use crate::data::Draw;
+use crate::exact::{Inspection, MicroBatch, Verdict};
+use crate::job::Kind;
+use crate::model::{Loss, StepContext};
+
+/// What a model said about one micro-batch, as numbers.
+pub(super) struct Scalars {
+    pub weight: u64,
+    pub mean_loss: f64,
+    pub metrics: Vec<f64>,
+}
+
+impl Replica {
+    /// Computes micro-batch `m` of step `step` and adds it to `into`.
+    pub(super) fn train(
+        &mut self,
+        plan: &Plan,
+        kind: &Kind,
+        m: u32,
+        into: &Mutex<Partial>,
+    ) -> Result<(), StrategyError> {
+        let &Kind::Train { step, epoch } = kind else {
+            unreachable!("gradients are for training steps")
+        };
+        let place = Place::of(plan, kind, m);
+        let samples = plan.order.samples(step, m);
+        if samples.is_empty() {
+            lock(into).totals.add_empty(m);
+            return Ok(());
+        }
+        let seed = plan.job.seed;
+        plan.data
+            .gather_train(Draw { seed, epoch }, &samples, &mut self.gathered)
+            .map_err(|source| StrategyError::Data { place, source })?;
+
+        let failed = |source| StrategyError::Compute { place, source };
+        let batch = self.batch().map_err(failed)?;
+        let context = StepContext::new(seed, step, m);
+        let loss = self.model.loss(&batch, &context).map_err(failed)?;
+        let scalars = Scalars::read(&loss, plan, place)?;
+        let gradients = self.gradients(&loss.mean, plan, place)?;
+
+        let micro_batch = MicroBatch {
+            index: m,
+            weight: scalars.weight,
+            nominal: plan.course.nominal_weight(kind),
+            mean_loss: scalars.mean_loss,
+            metrics: &scalars.metrics,
+        };
+        let scale = micro_batch.scale();
+        let inspections = gradients
+            .iter()
+            .map(|gradient| match gradient {
+                Some(gradient) => with_values(gradient, |g| plan.fixed.inspect(g, scale)),
+                None => Ok(Inspection::default()),
+            })
+            .collect::<candle_core::Result<Vec<_>>>()
+            .map_err(failed)?;
+
+        let partial = &mut *lock(into);
+        if partial.totals.add_micro_batch(&micro_batch, &inspections) != Verdict::Clean {
+            return Ok(());
+        }
+        for (index, (parameter, gradient)) in plan.layout.iter().zip(&gradients).enumerate() {
+            let Some(gradient) = gradient else { continue };
+            let sum = &mut partial.sum[parameter.range.clone()];
+            let rounding = with_values(gradient, |g| plan.fixed.accumulate(g, scale, sum));
+            partial
+                .totals
+                .add_rounding(index, rounding.map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// One gradient a parameter in layout order; `None` for frozen ones.
+    fn gradients(
+        &self,
+        mean_loss: &Tensor,
+        plan: &Plan,
+        place: Place,
+    ) -> Result<Vec<Option<Tensor>>, StrategyError> {
+        let mut found = mean_loss
+            .backward()
+            .map_err(|source| StrategyError::Compute { place, source })?;
+        let mut missing = Vec::new();
+        let mut gradients = Vec::with_capacity(plan.layout.len());
+        for index in 0..plan.layout.len() {
+            if !plan.is_trained(index) {
+                gradients.push(None);
+                continue;
+            }
+            let gradient = self.gradient(&mut found, plan, index, place)?;
+            if gradient.is_none() {
+                missing.push(plan.layout.parameters()[index].name.clone());
+            }
+            gradients.push(gradient);
+        }
+        match missing.is_empty() {
+            true => Ok(gradients),
+            false => Err(StrategyError::NoGradient {
+                place,
+                parameters: missing,
+            }),
+        }
+    }
+
+    fn gradient(
+        &self,
+        found: &mut GradStore,
+        plan: &Plan,
+        index: usize,
+        place: Place,
+    ) -> Result<Option<Tensor>, StrategyError> {
+        let Some(gradient) = found.remove(&self.variables.0[index]) else {
+            return Ok(None);
+        };
+        let parameter = &plan.layout.parameters()[index];
+        if gradient.dims() != parameter.shape {
+            return Err(StrategyError::GradientShape {
+                place,
+                parameter: parameter.name.clone(),
+                found: gradient.dims().to_vec(),
+                expected: parameter.shape.clone(),
+            });
+        }
+        Ok(Some(gradient))
+    }
+}
+
+impl Scalars {
+    /// Reads the scalars of a pass off the device.
+    pub fn read(loss: &Loss, plan: &Plan, place: Place) -> Result<Scalars, StrategyError> {
+        let expected = plan.factory.metrics();
+        if !loss.metrics.iter().map(|(name, _)| name).eq(expected) {
+            return Err(StrategyError::Metrics {
+                place,
+                found: loss.metrics.iter().map(|(name, _)| *name).collect(),
+                expected,
+            });
+        }
+        let number = |tensor: &Tensor| {
+            let value = tensor.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>();
+            value.map(f64::from)
+        };
+        let failed = |source| StrategyError::Compute { place, source };
+        Ok(Scalars {
+            weight: loss.weight,
+            mean_loss: number(&loss.mean).map_err(failed)?,
+            metrics: loss
+                .metrics
+                .iter()
+                .map(|(_, metric)| number(metric))
+                .collect::<candle_core::Result<_>>()
+                .map_err(failed)?,
+        })
+    }
+}
+
+/// A replica that panicked while it held the lock has failed its round: what the
+/// sum holds by then isn't used.
+pub(super) fn lock(partial: &Mutex<Partial>) -> std::sync::MutexGuard<'_, Partial> {
+    partial.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,133 @@
+//! All that is fixed while a job runs, worked out before anything starts.
+
+use crate::data::order::OrderError;
+use crate::data::{Order, Splits};
+use crate::exact::{FixedPoint, Totals};
+use crate::job::{Course, Job, JobError, Kind};
+use crate::model::{ModelError, ModelFactory, OpenError, ParameterLayout, Registry};
+use crate::optim::{Optimizer, SpecError};
+
+use super::partial::Partial;
+
+/// A job with its data, its model and its course: the same on every process of
+/// a run, and read-only.
+///
+/// Making it finds everything that can be wrong with a job before a worker is
+/// asked for.
+pub struct Plan {
+    /// The job.
+    pub job: Job,
+    /// Makes the model, once a replica.
+    pub factory: ModelFactory,
+    /// The model's parameters in the flat buffer.
+    pub layout: ParameterLayout,
+    /// Which rounds there are and what they decide.
+    pub course: Course,
+    /// Which samples a micro-batch of a step holds.
+    pub order: Order,
+    /// Where the samples are.
+    pub data: Splits,
+    /// The gradients' fixed-point format.
+    pub fixed: FixedPoint,
+    /// Name of the build that knows model and data.
+    pub artifact: String,
+    /// One a parameter in layout order: whether it is trained at all.
+    trained: Vec<bool>,
+}
+
+/// Why a job can't be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The job has to be changed.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// The model can't be made.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The data can't be opened.
+    #[error(transparent)]
+    Data(#[from] OpenError),
+    /// The data has no order under this job.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+}
+
+impl Plan {
+    /// Opens the data, tries the model and the optimizer, lays out the course.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the job, its model or its data.
+    pub fn new(job: &Job, registry: &Registry) -> Result<Plan, PlanError> {
+        let factory = registry.model_factory(job)?;
+        let layout = factory.layout()?;
+        let optimizer = optimizer(job, &layout)?;
+        let data = registry.open_data(job)?;
+        let order = Order::new(
+            data.train.len(),
+            &job.data.shuffle,
+            job.seed,
+            job.train.global_batch,
+            job.train.micro_batch,
+        )?;
+        let evaluation_samples = data.validation.as_ref().map_or(0, |data| data.len());
+        let course = Course::new(
+            job,
+            factory.metrics(),
+            order.steps_per_epoch(),
+            evaluation_samples,
+        )?;
+        let fixed = FixedPoint::new(job.exact.fraction_bits).ok_or_else(|| {
+            job.error(
+                "exact.fraction_bits",
+                "expected a whole number from 8 to 48",
+            )
+        })?;
+        let trained = layout
+            .iter()
+            .map(|parameter| !optimizer.is_frozen(parameter.range.start))
+            .collect();
+        Ok(Plan {
+            job: job.clone(),
+            factory,
+            layout,
+            course,
+            order,
+            data,
+            fixed,
+            artifact: registry.artifact_name().to_owned(),
+            trained,
+        })
+    }
+
+    /// Whether parameter `index` in layout order is trained; frozen ones need no gradient.
+    pub fn is_trained(&self, index: usize) -> bool {
+        self.trained[index]
+    }
+
+    /// A fresh optimizer for the job's model.
+    pub(super) fn optimizer(&self) -> Optimizer {
+        // `new` has made the very same one.
+        optimizer(&self.job, &self.layout).expect("the plan's optimizer was made before")
+    }
+
+    /// Makes `partial` the sum over no micro-batches of a round, in the memory
+    /// that it has.
+    pub fn clear(&self, partial: &mut Partial, kind: &Kind) {
+        let (elements, parameters) = match kind {
+            Kind::Train { .. } => (self.layout.elements(), self.layout.len()),
+            Kind::Evaluate { .. } | Kind::End(_) => (0, 0),
+        };
+        partial.sum.clear();
+        partial.sum.resize(elements, 0);
+        partial.totals = Totals::new(self.factory.metrics().len(), parameters);
+    }
+}
+
+fn optimizer(job: &Job, layout: &ParameterLayout) -> Result<Optimizer, JobError> {
+    let parameters: Vec<_> = layout
+        .iter()
+        .map(|parameter| (parameter.name.clone(), parameter.range.clone()))
+        .collect();
+    Optimizer::new(&job.optimizer, &parameters)
+        .map_err(|SpecError { key, problem }| job.error(&key, problem.to_string()))
+}

@@ -1,0 +1,148 @@
+//! What training has come to: the same bits on every member after every round.
+
+use sha2::{Digest, Sha256};
+
+use super::apply::{Applied, apply};
+use super::error::StrategyError;
+use super::hash::{hex, update_f32};
+use super::mirrored::Replicas;
+use super::plan::Plan;
+use crate::checkpoint::weights_sha256;
+use crate::exact::Totals;
+use crate::job::{CourseState, Decision, Kind};
+use crate::model::{ModelError, Variables};
+use crate::optim::Optimizer;
+
+/// Weights, optimizer state and course: everything that a checkpoint keeps and
+/// that a member has in common with the others.
+#[derive(Debug, Clone)]
+pub struct TrainState {
+    /// All weights, flat, in layout order.
+    pub weights: Vec<f32>,
+    /// Moments and their count.
+    pub optimizer: Optimizer,
+    /// Rounds and steps finished, running sums, what is watched.
+    pub course: CourseState,
+    /// Chained digest: each comparison of state covers all earlier ones.
+    pub(super) chain: [u8; 32],
+}
+
+/// What a finished round came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// The round that was finished.
+    pub kind: Kind,
+    /// `None` when nothing was applied: an evaluation, or a skipped step.
+    pub applied: Option<Applied>,
+    /// What follows, in the order in which it is to be done.
+    pub decisions: Vec<Decision>,
+    /// The chained state digest, where the decisions ask for it.
+    pub digest: Option<String>,
+}
+
+impl TrainState {
+    /// The state before the first round: seeded initial values on a zero course.
+    ///
+    /// [`initial`](Self::initial) is this with the weights of `[init]`.
+    ///
+    /// # Errors
+    /// When the model can't be built.
+    pub fn seeded(plan: &Plan) -> Result<TrainState, ModelError> {
+        let variables = Variables::seeded(plan.job.seed, &candle_core::Device::Cpu);
+        plan.factory.build(variables.builder())?;
+        let mut weights = Vec::with_capacity(plan.layout.elements());
+        for (_, variable) in variables.in_order() {
+            let values = variable
+                .flatten_all()
+                .and_then(|flat| flat.to_vec1::<f32>());
+            weights.extend(values.map_err(|source| ModelError::Build {
+                kind: plan.factory.kind().to_owned(),
+                source,
+            })?);
+        }
+        Ok(TrainState {
+            weights,
+            optimizer: plan.optimizer(),
+            course: plan.course.start(),
+            chain: [0; 32],
+        })
+    }
+
+    /// Finishes the next round with its complete sum: applies a step that may be
+    /// applied, copies the new weights to the replicas (a follower has none), and
+    /// says what follows.
+    ///
+    /// A step with a non-finite or out-of-range gradient is skipped: the course
+    /// goes on, weights and moments and their count don't.
+    ///
+    /// # Errors
+    /// When a replica's device fails.
+    ///
+    /// # Panics
+    /// When the sum isn't the one of the next round: a mistake of ours.
+    pub fn finish(
+        &mut self,
+        plan: &Plan,
+        replicas: Option<&Replicas>,
+        sum: &[i64],
+        totals: &Totals,
+    ) -> Result<Finished, StrategyError> {
+        let kind = plan.course.kind(&self.course);
+        let applied = match kind {
+            Kind::Train { step, .. } if plan.course.applies(totals) => Some(apply(
+                plan,
+                step,
+                (sum, totals),
+                (&mut self.weights, &mut self.optimizer),
+                |block, weights| match replicas {
+                    Some(replicas) => replicas.publish(block.parameter, &block.range, weights),
+                    None => Ok(()),
+                },
+            )?),
+            _ => None,
+        };
+        let decisions = plan.course.finish(&mut self.course, totals);
+        let verify = |decision: &Decision| matches!(decision, Decision::VerifyDigest { .. });
+        let digest = decisions.iter().any(verify).then(|| self.chain_on(plan));
+        Ok(Finished {
+            kind,
+            applied,
+            decisions,
+            digest,
+        })
+    }
+
+    /// SHA-256 over weights, optimizer state, course and the chain so far, in hex.
+    pub fn digest(&self, plan: &Plan) -> String {
+        hex(&self.digest_bytes(plan))
+    }
+
+    /// SHA-256 over all parameters in byte order of their names: the name in
+    /// UTF-8, one zero byte, the values as little-endian f32; in hex.
+    pub fn weights_sha256(&self, plan: &Plan) -> String {
+        let parameters = plan.layout.iter();
+        weights_sha256(parameters.map(|p| (p.name.as_str(), &self.weights[p.range.clone()])))
+    }
+
+    /// Takes the present state into the chain and returns it, in hex.
+    fn chain_on(&mut self, plan: &Plan) -> String {
+        self.chain = self.digest_bytes(plan);
+        hex(&self.chain)
+    }
+
+    fn digest_bytes(&self, plan: &Plan) -> [u8; 32] {
+        let mut sha = Sha256::new();
+        sha.update(b"ebbtide state 1\0");
+        for parameter in &plan.layout {
+            sha.update(parameter.name.as_bytes());
+            sha.update([0]);
+            update_f32(&mut sha, &self.weights[parameter.range.clone()]);
+        }
+        self.optimizer.write_digest(&mut sha);
+        let course = serde_json::to_vec(&self.course).expect("a course state is plain data");
+        sha.update((course.len() as u64).to_le_bytes());
+        sha.update(&course);
+        sha.update(self.chain);
+        sha.finalize().into()
+    }
+}
