@@ -1,1 +1,5 @@
-fn main() {}
+//! `coordinator`: see `ebbtide::cli`.
+
+fn main() -> std::process::ExitCode {
+    ebbtide::cli::coordinator_main(ebbtide::model::Registry::builtin())
+}

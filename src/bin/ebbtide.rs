@@ -1,1 +1,5 @@
-fn main() {}
+//! `ebbtide`: see `ebbtide::cli`.
+
+fn main() -> std::process::ExitCode {
+    ebbtide::cli::main(ebbtide::model::Registry::builtin())
+}

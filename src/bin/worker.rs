@@ -1,1 +1,5 @@
-fn main() {}
+//! `worker`: see `ebbtide::cli`.
+
+fn main() -> std::process::ExitCode {
+    ebbtide::cli::worker_main(ebbtide::model::Registry::builtin())
+}

@@ -198,6 +198,26 @@ impl RunStore {
         }
     }
 
+    /// The manifest of this key, as [`ManifestRef::key`] says it.
+    pub async fn manifest(&self, key: &str) -> Result<Manifest, LoadError> {
+        let name = key.rsplit('/').next().unwrap_or_default();
+        let (round, attempt) = manifest::parse_name(name).ok_or_else(|| {
+            LoadError::Damaged(Damage {
+                manifest: key.to_owned(),
+                shard: None,
+                kind: DamageKind::Unreadable("its key is none of a manifest".into()),
+            })
+        })?;
+        let key = key.to_owned();
+        self.read_manifest(&ManifestRef {
+            round,
+            attempt,
+            key,
+            modified_ms: 0,
+        })
+        .await
+    }
+
     /// The newest sound checkpoint of exactly this step, to fork from.
     pub async fn at_step(&self, step: u64) -> Result<Option<Manifest>, LoadError> {
         for reference in self.manifests().await? {

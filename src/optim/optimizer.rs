@@ -132,7 +132,8 @@ impl Optimizer {
     /// # Panics
     /// Beyond the end of the parameter vector.
     pub fn is_frozen(&self, element: usize) -> bool {
-        self.runs_of(element..element + 1).any(|(run, _)| run.frozen)
+        self.runs_of(element..element + 1)
+            .any(|(run, _)| run.frozen)
     }
 
     /// The learning rate of `step`, counted from 0, in a run of `total_steps`.

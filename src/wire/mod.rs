@@ -2,11 +2,23 @@
 //! values, and a message that can't be one is refused here.
 
 mod convert;
+mod record;
 
 pub use convert::WireError;
+pub use record::{Record, Values};
 
 /// Generated from `proto/control.proto`.
 pub mod control {
     #![allow(missing_docs, clippy::all, clippy::pedantic)] // generated code
     tonic::include_proto!("ebbtide.control.v1");
+}
+
+/// What two processes must have in common to train together.
+pub fn build() -> String {
+    format!(
+        "ebbtide {} numerics {} protocol {}",
+        env!("CARGO_PKG_VERSION"),
+        crate::numerics::NUMERICS_VERSION,
+        crate::collective::handshake::PROTOCOL_VERSION,
+    )
 }

@@ -1,1 +1,301 @@
-//! The rim on a training node: sockets, the train loop, signals.
+//! The rim on a training node: threads, sockets and signals around
+//! [`crate::world::member::Member`].
+//!
+//! ```text
+//!   coordinator ◀─gRPC─▶ session ─┐                 ┌─▶ engine: gradients, updates
+//!                                 ├─▶ driver ◀──────┤   (owns replicas and state)
+//!   peers ◀─frames─▶ transport ───┘   (owns Member, └─▶ saver: checkpoints
+//!                                      the sums)
+//! ```
+//!
+//! The driver never waits for anything but its inbox; the engine does one
+//! thing at a time. `inject` holds the planned faults of our own tests.
+
+mod config;
+mod driver;
+mod engine;
+mod frames;
+mod inject;
+mod peers;
+mod records;
+mod rounds;
+mod saver;
+mod session;
+mod signals;
+mod sums;
+mod trailer;
+
+pub use config::{Config, DevicesChoice};
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use driver::{Driver, Input};
+use engine::Engine;
+use inject::Faults;
+use peers::Peers;
+use saver::Saver;
+use session::{Contact, Session};
+use signals::Signals;
+
+use crate::checkpoint::{Identity, Store};
+use crate::collective::{
+    Connector, Hello, PeerListener, Refusal, RunTag, TcpTransport, TransportLimits, Verdict,
+};
+use crate::job::Job;
+use crate::numerics;
+use crate::observe::LogTail;
+use crate::strategy::Plan;
+use crate::wire::{build, control as pb};
+use crate::world::WorkerId;
+use crate::world::message::ReleaseReason;
+
+/// Inputs that may wait for the driver.
+const INBOX: usize = 4096;
+/// How long goodbyes may take to be sent.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// An evicted worker waits this long before it comes back as a newcomer.
+const COME_BACK: Duration = Duration::from_secs(1);
+
+/// How a worker's part ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Let go by the coordinator.
+    Released(ReleaseReason),
+    /// Not taken: another build, a wrong token, other data.
+    Refused(String),
+    /// The coordinator could not be reached for too long.
+    Unreachable(String),
+    /// Training can't go on.
+    Failed(String),
+    /// Something of this process broke; another one may do better.
+    Broken(String),
+    /// Told to stop at once.
+    Quit,
+}
+
+/// What is fixed while a worker belongs to a run.
+struct Setup {
+    plan: Arc<Plan>,
+}
+
+/// Works for a coordinator until the run ends, the worker is drained, or it
+/// can't go on. A worker that was evicted comes back as a newcomer.
+pub fn run(config: &Config, tail: &LogTail) -> Ended {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return Ended::Broken(format!("no runtime: {error}")),
+    };
+    let signals = Signals::watch(&runtime);
+    loop {
+        let ended = once(config, tail, &runtime, &signals);
+        match &ended {
+            Ended::Released(ReleaseReason::Evicted(why)) => {
+                tracing::warn!(%why, "evicted; coming back as a newcomer");
+                if signals.is_told() {
+                    return ended;
+                }
+                std::thread::sleep(COME_BACK);
+            }
+            _ => {
+                runtime.shutdown_timeout(FAREWELL);
+                return ended;
+            }
+        }
+    }
+}
+
+fn once(
+    config: &Config,
+    tail: &LogTail,
+    runtime: &tokio::runtime::Runtime,
+    signals: &Signals,
+) -> Ended {
+    match join(config, tail, runtime, signals) {
+        Ok(ended) | Err(ended) => ended,
+    }
+}
+
+/// Registers, prepares, and hands over to the driver.
+fn join(
+    config: &Config,
+    tail: &LogTail,
+    runtime: &tokio::runtime::Runtime,
+    signals: &Signals,
+) -> Result<Ended, Ended> {
+    let broken =
+        |what: &str, error: &dyn std::fmt::Display| Ended::Broken(format!("{what}: {error}"));
+    let faults = Faults::from_env().map_err(Ended::Refused)?;
+    let (inputs, inbox) = sync_channel(INBOX);
+    let connector = Connector::new(config.token.clone());
+    let (transport, listener, door) = listen(config, &connector, inputs.clone())?;
+    let contact = Contact {
+        connector,
+        address: config.coordinator.clone(),
+        request: introduction(config, &listener),
+        limit: config.reconnect_timeout,
+    };
+    let registered = runtime.block_on(async {
+        tokio::select! {
+            registered = contact.register(None) => registered,
+            () = signals.told() => Err(Ended::Quit),
+        }
+    })?;
+    let reply = registered.reply.clone();
+    let me = WorkerId(reply.worker);
+    tracing::info!(worker = %me, run = %reply.run, "registered");
+
+    let job = job(config, &reply)?;
+    let plan = Plan::new(&job, &config.registry)
+        .map_err(|e| Ended::Refused(format!("{e} (the data's place can be given with --data)")))?;
+    let plan = Arc::new(plan);
+    let fingerprint = plan.data_fingerprint();
+    if fingerprint != reply.data_fingerprint {
+        return Err(Ended::Refused(format!(
+            "the data at {} has fingerprint {fingerprint}, the coordinator's has {}: \
+             both have to be the same files",
+            job.data.url, reply.data_fingerprint
+        )));
+    }
+    let run = Store::open(&reply.checkpoint_url)
+        .and_then(|store| store.run(&reply.run))
+        .map_err(|e| Ended::Refused(e.to_string()))?;
+    match runtime.block_on(run.run_record()) {
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            return Err(Ended::Refused(format!(
+                "{} is not the coordinator's checkpoint store: it has to be one place that \
+                 all nodes share (coordinator --checkpoint)",
+                run.url()
+            )));
+        }
+        Err(error) => return Err(Ended::Refused(error.to_string())),
+    }
+    let tag = run_tag(&reply.run);
+    door.open(me, tag);
+    let kind = numerics::fingerprint();
+    let identity = Identity {
+        run: reply.run.clone(),
+        kinds: vec![kind.clone()],
+        ..plan.identity()
+    };
+    let saver = Saver::new(
+        run.clone(),
+        identity,
+        format!("worker-{}", me.0),
+        runtime.handle().clone(),
+        faults.clone(),
+        inputs.clone(),
+    );
+    let engine = Engine::start(
+        Arc::clone(&plan),
+        config.devices.open(),
+        run,
+        saver,
+        runtime.handle().clone(),
+        faults.clone(),
+        inputs.clone(),
+    )
+    .map_err(|e| broken("the engine", &e))?;
+    let session = Session::new(me, kind, fingerprint);
+    runtime.spawn(session.clone().keep(contact, registered, inputs.clone()));
+    signals.forward(inputs);
+    let peers = Peers::new(Arc::clone(&transport), me, tag);
+    let driver = Driver::new(
+        me,
+        Arc::new(Setup { plan }),
+        engine,
+        session.clone(),
+        peers,
+        faults,
+    );
+    let ended = driver.run(&inbox);
+    if let Ended::Failed(error) | Ended::Broken(error) = &ended {
+        session.trouble(error.clone(), tail.lines());
+    }
+    session.close();
+    transport.shutdown(FAREWELL);
+    Ok(ended)
+}
+
+fn job(config: &Config, reply: &pb::RegisterReply) -> Result<Job, Ended> {
+    let mut job = Job::from_resolved(&reply.job).map_err(|e| Ended::Refused(e.to_string()))?;
+    if let Some(data) = &config.data {
+        job.data.url = data.clone();
+    }
+    Ok(job)
+}
+
+/// The first bytes of the run's id.
+fn run_tag(run: &str) -> RunTag {
+    let mut tag = [0; 16];
+    tag.iter_mut()
+        .zip(run.bytes())
+        .for_each(|(to, from)| *to = from);
+    RunTag(tag)
+}
+
+fn introduction(config: &Config, listener: &PeerListener) -> pb::RegisterRequest {
+    let port = listener.local_addr().port();
+    let (host, port) = match &config.advertise {
+        Some((host, Some(port))) => (host.clone(), *port),
+        Some((host, None)) => (host.clone(), port),
+        None => (String::new(), port),
+    };
+    pb::RegisterRequest {
+        node: config.node.clone(),
+        devices: vec![config.devices.to_string()],
+        zone: config.zone.clone().unwrap_or_default(),
+        price: config.price.unwrap_or_default(),
+        build: config.build.clone().unwrap_or_else(build),
+        artifact: config.registry.artifact_name().to_owned(),
+        advertise_host: host,
+        advertise_port: u32::from(port),
+        replicas: config.devices.replicas() as u32,
+        process: std::process::id(),
+        worker: 0,
+    }
+}
+
+/// Who may come in, once we know who we are.
+#[derive(Clone, Default)]
+struct Door(Arc<std::sync::OnceLock<(WorkerId, RunTag)>>);
+
+impl Door {
+    fn open(&self, me: WorkerId, run: RunTag) {
+        let _ = self.0.set((me, run));
+    }
+
+    fn decide(&self, hello: &Hello) -> Verdict {
+        match self.0.get() {
+            None => Verdict::Refuse(Refusal::Busy),
+            Some((_, run)) if *run != hello.run => Verdict::Refuse(Refusal::WrongRun),
+            Some((me, _)) => Verdict::Welcome { worker: Some(*me) },
+        }
+    }
+}
+
+fn listen(
+    config: &Config,
+    connector: &Connector,
+    inputs: SyncSender<Input>,
+) -> Result<(Arc<TcpTransport>, PeerListener, Door), Ended> {
+    let sink = Arc::new(move |event| {
+        let _ = inputs.send(Input::Peer(event)); // the driver has ended
+    });
+    let transport = TcpTransport::new(connector.clone(), TransportLimits::default(), sink);
+    let door = Door::default();
+    let policy = door.clone();
+    let listener = transport
+        .listen(
+            &config.peer_listen,
+            Arc::new(move |hello: &Hello| policy.decide(hello)),
+        )
+        .map_err(|e| Ended::Refused(format!("{e}; give another --peer-listen")))?;
+    Ok((Arc::new(transport), listener, door))
+}

@@ -12,6 +12,8 @@ pub enum Next {
     Round {
         /// How many.
         micro_batches: u32,
+        /// Length of the vector that is summed; 0 in an evaluation.
+        values: u64,
     },
     /// Nothing: the run is over.
     End,
@@ -20,7 +22,7 @@ pub enum Next {
 impl Next {
     pub(super) fn micro_batches(self) -> u32 {
         match self {
-            Next::Round { micro_batches } => micro_batches,
+            Next::Round { micro_batches, .. } => micro_batches,
             Next::End => 0,
         }
     }
@@ -125,6 +127,13 @@ pub enum Event {
     },
     /// A connection to a peer broke or can't be made.
     PeerLost(WorkerId),
+    /// The subscription to our source broke, or more came than we can hold.
+    SourceLost {
+        /// The source.
+        from: WorkerId,
+        /// What happened.
+        error: String,
+    },
     /// We are told to leave.
     Drain {
         /// For the log.

@@ -84,7 +84,30 @@ impl Exchange {
         }
     }
 
-    fn rank_of(&self, worker: WorkerId) -> Result<usize, Violation> {
+    /// Our place among the members.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// All members, ranked.
+    pub fn members(&self) -> &[WorkerId] {
+        &self.members
+    }
+
+    /// All members but us, the next one first.
+    pub fn others(&self) -> Vec<WorkerId> {
+        let n = self.members.len();
+        (1..n).map(|i| self.members[(self.rank + i) % n]).collect()
+    }
+
+    /// Whether all our buckets are reduced once this one is.
+    pub fn is_last_bucket(&self, bucket: u32) -> bool {
+        let done = &self.reduced[self.rank];
+        done.len() as u32 + u32::from(!done.contains(&bucket)) == self.buckets[self.rank]
+    }
+
+    /// A member's place.
+    pub fn rank_of(&self, worker: WorkerId) -> Result<usize, Violation> {
         self.members
             .iter()
             .position(|w| *w == worker)
@@ -146,6 +169,37 @@ impl Exchange {
         self.reduced[rank].insert(bucket);
         self.missing -= 1;
         Ok(())
+    }
+
+    /// Whether this member's trailer may be merged here.
+    pub fn may_contribute_trailer(&self, from: WorkerId) -> Result<(), Violation> {
+        let rank = self.rank_of(from)?;
+        if self.rank != 0 {
+            return Err(Violation::NoSuchBucket {
+                from,
+                bucket: u32::MAX,
+            });
+        }
+        if self.trailers.contains(&rank) {
+            Err(Violation::Twice(from))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether this finished trailer may be taken.
+    pub fn may_reduce_trailer(&self, from: WorkerId) -> Result<(), Violation> {
+        if self.rank_of(from)? != 0 || self.rank == 0 {
+            return Err(Violation::NoSuchBucket {
+                from,
+                bucket: u32::MAX,
+            });
+        }
+        if self.trailer {
+            Err(Violation::Twice(from))
+        } else {
+            Ok(())
+        }
     }
 
     /// Notes a merged trailer; true if it is now complete. The first member

@@ -140,6 +140,15 @@ impl Member {
         }
     }
 
+    /// The coordinator gives us another source.
+    pub(super) fn source_lost(&mut self, from: WorkerId, error: String) {
+        if self.follow.as_ref().is_some_and(|f| f.source == from) {
+            self.follow = None;
+            self.out.push(Command::Unfollow);
+            self.tell(FromWorker::SourceLost { error });
+        }
+    }
+
     pub(super) fn subscribe(&mut self, worker: WorkerId) {
         let (Some(record), Some(first), true) = (self.record.clone(), self.round, self.is_member())
         else {

@@ -85,12 +85,13 @@ pub struct Member {
     out: Vec<Command>,
 }
 
-/// How many buckets each of `k` owners has.
-pub type BucketCounts = std::sync::Arc<dyn Fn(usize) -> Vec<u32> + Send + Sync>;
+/// Into how many buckets a vector of so many values is cut for each of so many
+/// owners.
+pub type BucketCounts = std::sync::Arc<dyn Fn(u64, usize) -> Vec<u32> + Send + Sync>;
 
 impl Member {
-    /// A worker without a state. `buckets` tells how many buckets each of `k`
-    /// members owns.
+    /// A worker without a state. `buckets` tells how a vector is cut among
+    /// the members.
     pub fn new(id: WorkerId, buckets: BucketCounts) -> Member {
         Member {
             id,
@@ -158,6 +159,7 @@ impl Member {
             }
             Event::Fetched { generation, round } => self.fetched(generation, round),
             Event::PeerLost(peer) => self.peer_lost(peer),
+            Event::SourceLost { from, error } => self.source_lost(from, error),
             Event::Drain { reason } => self.drain(reason),
         }
         Ok(std::mem::take(&mut self.out))

@@ -12,7 +12,11 @@ impl Member {
         if record.paused {
             return;
         }
-        let Next::Round { micro_batches } = self.next else {
+        let Next::Round {
+            micro_batches,
+            values,
+        } = self.next
+        else {
             if record.rank(self.id) == Some(0) {
                 self.out.push(Command::Save { last: true });
             }
@@ -27,7 +31,7 @@ impl Member {
             .filter(|m| !self.held.contains(m))
             .collect();
         let members: Vec<WorkerId> = record.members.iter().map(|m| m.id).collect();
-        let counts = (self.buckets)(members.len());
+        let counts = (self.buckets)(values, members.len());
         self.exchange = Some(Exchange::new(
             record.generation,
             round,

@@ -378,6 +378,11 @@ impl World {
         self.reached
     }
 
+    /// Fewer members than this pause.
+    pub fn members_min(&self) -> usize {
+        self.settings.members_min
+    }
+
     /// One word for people.
     pub fn phase_name(&self) -> &'static str {
         match &self.phase {

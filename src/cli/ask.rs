@@ -1,0 +1,151 @@
+//! `status`, `drain`, `export`: short questions with short answers.
+
+use serde_json::Value;
+
+use super::args::{CoordinatorAddress, DrainArgs, ExportArgs, StatusArgs};
+use super::exit::{Exit, complain};
+use super::serve::runtime;
+use super::work::address;
+use crate::checkpoint;
+use crate::collective::{ConnectionKind, Connector, Hello, RunTag, Token, control_channel};
+use crate::wire::control as pb;
+use crate::wire::control::control_client::ControlClient;
+use crate::world::Generation;
+
+type Client = ControlClient<tonic::transport::Channel>;
+
+async fn client(at: &CoordinatorAddress) -> Result<Client, (Exit, String)> {
+    let usage = |e: String| (Exit::Usage, e);
+    let address = address(&at.coordinator).map_err(usage)?;
+    let token = match &at.token {
+        Some(text) => text
+            .parse()
+            .map_err(|e: crate::collective::TokenError| usage(e.to_string()))?,
+        None => Token::none(),
+    };
+    let hello = Hello {
+        kind: ConnectionKind::Control,
+        worker: None,
+        generation: Generation::NONE,
+        run: RunTag::default(),
+    };
+    match control_channel(&Connector::new(token), &address, &hello).await {
+        Ok((channel, _)) => Ok(ControlClient::new(channel)),
+        Err(error) if error.is_worth_retrying() => Err((Exit::Unreachable, error.to_string())),
+        Err(error) => Err((Exit::Refused, error.to_string())),
+    }
+}
+
+fn ask<T>(
+    at: &CoordinatorAddress,
+    question: impl AsyncFnOnce(Client) -> Result<T, tonic::Status>,
+) -> Result<T, Exit> {
+    let runtime = runtime().map_err(|error| complain(Exit::Failed, error))?;
+    runtime.block_on(async {
+        let client = client(at)
+            .await
+            .map_err(|(exit, error)| complain(exit, error))?;
+        question(client)
+            .await
+            .map_err(|status| complain(Exit::Failed, status.message()))
+    })
+}
+
+/// `ebbtide status`.
+pub(super) fn status(args: &StatusArgs) -> Exit {
+    let reply = ask(&args.at, async |mut client: Client| {
+        client.status(pb::StatusRequest {}).await
+    });
+    let json = match reply {
+        Ok(reply) => reply.into_inner().json,
+        Err(exit) => return exit,
+    };
+    if args.json {
+        println!("{json}");
+        return Exit::Done;
+    }
+    match serde_json::from_str::<Value>(&json) {
+        Ok(status) => print(&status),
+        Err(error) => return complain(Exit::Failed, error),
+    }
+    Exit::Done
+}
+
+fn print(status: &Value) {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    println!(
+        "{}  run {}  {}  generation {}  {} members  step {}",
+        text(&status["job"]),
+        text(&status["run"]),
+        text(&status["phase"]),
+        text(&status["generation"]),
+        text(&status["members"]),
+        text(&status["step"]),
+    );
+    if let Value::Object(waiting) = &status["waiting"] {
+        println!(
+            "waiting for {}; {}",
+            waiting["missing"],
+            text(&waiting["next"])
+        );
+    }
+    println!(
+        "{:<8} {:<20} {:<10} {:<22} {:<10} {:>12}",
+        "worker", "node", "devices", "address", "role", "micro-batches"
+    );
+    for worker in status["workers"].as_array().into_iter().flatten() {
+        println!(
+            "{:<8} {:<20} {:<10} {:<22} {:<10} {:>12}",
+            text(&worker["worker"]),
+            text(&worker["name"]),
+            text(&worker["devices"]),
+            text(&worker["address"]),
+            text(&worker["role"]),
+            text(&worker["micro_batches"]),
+        );
+    }
+}
+
+/// `ebbtide drain`.
+pub(super) fn drain(args: &DrainArgs) -> Exit {
+    let request = pb::DrainRequest {
+        worker: args.worker.unwrap_or(0),
+    };
+    match ask(&args.at, async |mut client: Client| {
+        client.drain(request).await
+    }) {
+        Ok(reply) => {
+            println!("{} draining", reply.into_inner().draining);
+            Exit::Done
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// `ebbtide export`.
+pub(super) fn export(args: &ExportArgs) -> Exit {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(Exit::Failed, error),
+    };
+    match runtime.block_on(checkpoint::export(&args.from, &args.to)) {
+        Ok(report) => {
+            for damage in &report.damaged {
+                eprintln!("passed over: {damage}");
+            }
+            println!(
+                "step {}  {} parameters  {}",
+                report.step,
+                report.parameters,
+                report.to.display()
+            );
+            println!("weights  sha256:{}", report.weights_sha256);
+            Exit::Done
+        }
+        Err(error) => complain(Exit::Usage, error),
+    }
+}

@@ -1,0 +1,165 @@
+//! `ebbtide run`: a coordinator in this process, and workers as processes of
+//! this very executable.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+
+use super::args::RunArgs;
+use super::exit::{Exit, complain};
+use super::serve::{self, Stop, assemble, conclude, load};
+use crate::coordinator::{self, Listening, WorldSize};
+use crate::model::Registry;
+use crate::observe::telemetry::{self, SharedScreen, Sink};
+
+/// How long workers may take to end after the coordinator let them go.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Runs a job on this machine.
+pub(super) fn run(args: RunArgs, registry: &Registry) -> Exit {
+    if args.workers == 0 {
+        return complain(Exit::Usage, "--workers 0: somebody has to train");
+    }
+    let screen = serve::screen();
+    let sink = Sink::Screen(screen.clone());
+    if let Err(error) = telemetry::init(serve::rust_log().as_deref(), sink, None) {
+        return complain(Exit::Usage, error);
+    }
+    let job = match load(&args.job, &args.common) {
+        Ok(job) => job,
+        Err(exit) => return exit,
+    };
+    let most = job.train.micro_batches() as usize;
+    let size = WorldSize::Workers(args.workers.min(most));
+    let config = assemble(
+        job,
+        registry,
+        &args.common,
+        size,
+        "127.0.0.1:0".into(),
+        None,
+    );
+    let runtime = match serve::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(Exit::Failed, error),
+    };
+    let stop = Stop::default();
+    let told = stop.clone();
+    let json = args.common.json;
+    let out = config.out.clone();
+    let crew = Crew::default();
+    let hired = crew.clone();
+    let outcome = runtime.block_on(async {
+        let listening = |listening: &Listening| {
+            hired.hire(&args, listening, &out.join(&listening.run), &screen, &told);
+        };
+        let outcome =
+            coordinator::run(config, screen.clone(), told.clone().requested(), listening).await;
+        crew.dismiss().await;
+        outcome
+    });
+    conclude(outcome, json, &stop)
+}
+
+/// The worker processes.
+#[derive(Clone, Default)]
+struct Crew(Arc<Mutex<Vec<tokio::task::JoinHandle<()>>>>);
+
+impl Crew {
+    fn hire(
+        &self,
+        args: &RunArgs,
+        listening: &Listening,
+        folder: &Path,
+        screen: &SharedScreen,
+        stop: &Stop,
+    ) {
+        let left = Arc::new(std::sync::atomic::AtomicUsize::new(args.workers));
+        let mut crew = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for number in 1..=args.workers {
+            let log = folder.join("logs").join(format!("worker-{number}.log"));
+            let child = match start(args, listening, number, &log) {
+                Ok(child) => child,
+                Err(error) => {
+                    screen
+                        .lock()
+                        .line(&format!("worker {number} could not be started: {error}"));
+                    continue;
+                }
+            };
+            let (screen, stop, left) = (screen.clone(), stop.clone(), left.clone());
+            crew.push(tokio::spawn(async move {
+                watch(child, number, &log, &screen).await;
+                if left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+                    stop.ask();
+                }
+            }));
+        }
+    }
+
+    /// Waits for the workers to end; those that don't are ended.
+    async fn dismiss(&self) {
+        let crew = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let deadline = tokio::time::Instant::now() + FAREWELL;
+        for watching in crew {
+            // A dropped child is killed.
+            let _ = tokio::time::timeout_at(deadline, watching).await;
+        }
+    }
+}
+
+/// Starts a worker that ends with this process, in a process group of its own:
+/// a Ctrl-C in the terminal is for us alone.
+fn start(
+    args: &RunArgs,
+    listening: &Listening,
+    number: usize,
+    log: &Path,
+) -> std::io::Result<Child> {
+    let program = std::env::current_exe()?;
+    let parent: PathBuf = log.parent().unwrap_or(Path::new(".")).to_owned();
+    std::fs::create_dir_all(parent)?;
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)?;
+    Command::new(program)
+        .arg("worker")
+        .args(["--coordinator", &format!("http://{}", listening.address)])
+        .args(["--node", &format!("local-{number}")])
+        .args(["--devices", &args.devices.to_string()])
+        .arg("--exit-with-parent")
+        .env("EBBTIDE_TOKEN", listening.token.expose())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(file)
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
+async fn watch(mut child: Child, number: usize, log: &Path, screen: &SharedScreen) {
+    // `wait` would close it, and the worker takes that for our end.
+    let _alive = child.stdin.take();
+    let Ok(status) = child.wait().await else {
+        return;
+    };
+    let refused = [Exit::Refused, Exit::Usage, Exit::Failed, Exit::Unreachable];
+    if refused
+        .iter()
+        .any(|exit| status.code() == Some(i32::from(exit.number())))
+    {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let why = text
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix("error: "));
+        let why = why.map_or_else(|| status.to_string(), str::to_owned);
+        screen
+            .lock()
+            .line(&format!("worker {number} ended: {why} ({})", log.display()));
+    }
+}

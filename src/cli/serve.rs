@@ -1,0 +1,231 @@
+//! `coordinator`, and the part of it that `ebbtide run` shares.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::{CoordinatorArgs, JobArgs};
+use super::exit::{Exit, complain};
+use crate::collective::Token;
+use crate::coordinator::{self, Config, CoordinatorError, Listening, WorldSize};
+use crate::job::{Job, JobError};
+use crate::model::Registry;
+use crate::observe::joinline::{self, JoinLine, Start};
+use crate::observe::summary::Outcome;
+use crate::observe::telemetry::{self, SharedScreen, Sink};
+use crate::observe::{Screen, Summary, Terminal};
+
+/// Runs the coordinator's command.
+pub(super) fn coordinator(args: CoordinatorArgs, registry: &Registry) -> Exit {
+    let screen = screen();
+    if let Err(error) = telemetry::init(rust_log().as_deref(), Sink::Screen(screen.clone()), None) {
+        return complain(Exit::Usage, error);
+    }
+    let config = match config(&args, registry) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(Exit::Failed, error),
+    };
+    let given = args.token.is_some();
+    let public = args.public_host.clone();
+    let said = screen.clone();
+    let announced = config.clone();
+    let listening = move |listening: &Listening| {
+        announce(&said, &announced, listening, given, public.as_deref());
+    };
+    let stop = Stop::default();
+    let told = stop.clone();
+    let outcome = runtime.block_on(async move {
+        coordinator::run(config, screen, told.requested(), listening).await
+    });
+    conclude(outcome, args.common.json, &stop)
+}
+
+fn config(args: &CoordinatorArgs, registry: &Registry) -> Result<Config, Exit> {
+    let job = load(&args.job, &args.common)?;
+    let token = match &args.token {
+        Some(text) => Some(
+            text.parse::<Token>()
+                .map_err(|e| complain(Exit::Usage, e))?,
+        ),
+        None => None,
+    };
+    let world_size = args.world_size;
+    let listen = args.listen.clone();
+    Ok(assemble(
+        job,
+        registry,
+        &args.common,
+        world_size,
+        listen,
+        token,
+    ))
+}
+
+pub(super) fn load(path: &Path, common: &JobArgs) -> Result<Job, Exit> {
+    let load = || -> Result<Job, JobError> {
+        let mut job = Job::load(path, &common.set)?;
+        job.check_files()?;
+        job.pin_init()?;
+        Ok(job)
+    };
+    load().map_err(|error| complain(Exit::Usage, error))
+}
+
+pub(super) fn assemble(
+    job: Job,
+    registry: &Registry,
+    common: &JobArgs,
+    world_size: WorldSize,
+    listen: String,
+    token: Option<Token>,
+) -> Config {
+    let out = common
+        .out
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("runs").join(&job.name));
+    Config {
+        job,
+        registry: registry.clone(),
+        world_size,
+        world_size_min: common.min_world_size,
+        world_size_max: common.max_world_size,
+        listen,
+        checkpoint: common.checkpoint.clone(),
+        out,
+        token,
+        new: common.new,
+        from: common.from.clone(),
+        patience: common.patience,
+        owner: std::env::var("USER").ok(),
+    }
+}
+
+fn announce(
+    screen: &SharedScreen,
+    config: &Config,
+    listening: &Listening,
+    given: bool,
+    public: Option<&str>,
+) {
+    let host = match public {
+        Some(host) => host.to_owned(),
+        None if listening.address.ip().is_unspecified() => host_name(),
+        None => listening.address.ip().to_string(),
+    };
+    let line = JoinLine {
+        host: &host,
+        port: listening.address.port(),
+        token: match (listening.token.is_none(), given) {
+            (true, _) => joinline::Token::NotNeeded,
+            (false, true) => joinline::Token::Given,
+            (false, false) => joinline::Token::Made(listening.token.expose()),
+        },
+        run: &listening.run,
+        checkpoint: config.checkpoint.as_deref(),
+        start: match config.world_size {
+            WorldSize::Auto => Start::Auto,
+            WorldSize::Workers(n) => Start::Workers(n as u64),
+        },
+    };
+    for line in line.to_string().lines() {
+        screen.lock().line(line);
+    }
+}
+
+/// The host's name, as the kernel knows it.
+pub(super) fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+pub(super) fn screen() -> SharedScreen {
+    let out: Box<dyn Write + Send> = Box::new(std::io::stdout());
+    SharedScreen::new(Screen::new(out, Terminal::stdout()))
+}
+
+pub(super) fn rust_log() -> Option<String> {
+    std::env::var("RUST_LOG").ok()
+}
+
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+}
+
+/// Ctrl-C and SIGTERM: the first asks to stop, the second stops at once.
+#[derive(Clone, Default)]
+pub(super) struct Stop {
+    by_term: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    asked: std::sync::Arc<tokio::sync::Notify>,
+}
+
+impl Stop {
+    /// Resolves when somebody asks to stop; watches from its first poll on.
+    pub async fn requested(self) {
+        let (Ok(mut term), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => self.by_term.store(true, std::sync::atomic::Ordering::Relaxed),
+            _ = interrupt.recv() => {}
+            () = self.asked.notified() => {}
+        }
+        tokio::spawn(async move {
+            tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+            std::process::exit(Exit::Interrupted.number().into());
+        });
+    }
+
+    /// Asks to stop from within.
+    pub fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    pub fn was_sigterm(&self) -> bool {
+        self.by_term.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// Prints what came of it.
+pub(super) fn conclude(
+    outcome: Result<Summary, CoordinatorError>,
+    json: bool,
+    stop: &Stop,
+) -> Exit {
+    let summary = match outcome {
+        Ok(summary) => summary,
+        Err(error) => {
+            let exit = if error.is_usage() {
+                Exit::Usage
+            } else {
+                Exit::Failed
+            };
+            return complain(exit, error);
+        }
+    };
+    for line in summary.lines() {
+        println!("{line}");
+    }
+    if json {
+        println!("{}", summary.json_line());
+    }
+    match summary.status {
+        Outcome::Finished | Outcome::AlreadyComplete => Exit::Done,
+        Outcome::Stopped if stop.was_sigterm() => Exit::Drained,
+        Outcome::Stopped => Exit::Done,
+        Outcome::Failed => Exit::Failed,
+    }
+}

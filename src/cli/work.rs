@@ -1,0 +1,151 @@
+//! `worker`.
+
+use std::io::Read;
+
+use super::args::WorkerArgs;
+use super::exit::{Exit, complain};
+use super::serve::{host_name, rust_log};
+use crate::collective::Token;
+use crate::model::Registry;
+use crate::observe::LogTail;
+use crate::observe::telemetry::{self, Sink};
+use crate::worker::{self, Config, Ended};
+use crate::world::message::ReleaseReason;
+
+/// Runs the worker's command.
+pub(super) fn worker(args: WorkerArgs, registry: &Registry) -> Exit {
+    one_thread_a_replica();
+    if args.exit_with_parent {
+        exit_with_parent();
+    }
+    let tail = LogTail::new();
+    let sink = Sink::Stderr { colour: false };
+    if let Err(error) = telemetry::init(rust_log().as_deref(), sink, Some(tail.clone())) {
+        return complain(Exit::Usage, error);
+    }
+    let config = match config(args, registry) {
+        Ok(config) => config,
+        Err(error) => return complain(Exit::Usage, error),
+    };
+    conclude(worker::run(&config, &tail))
+}
+
+fn config(args: WorkerArgs, registry: &Registry) -> Result<Config, String> {
+    let coordinator = address(&args.coordinator)?;
+    let local = ["127.", "localhost:", "[::1]:"]
+        .iter()
+        .any(|p| coordinator.starts_with(p));
+    let everywhere = if local { "127.0.0.1:0" } else { "0.0.0.0:0" };
+    let token = match &args.token {
+        Some(text) => text.parse::<Token>().map_err(|e| e.to_string())?,
+        None => Token::none(),
+    };
+    Ok(Config {
+        coordinator,
+        token,
+        devices: args.devices,
+        peer_listen: args.peer_listen.unwrap_or_else(|| everywhere.to_owned()),
+        advertise: args.advertise.as_deref().map(advertised).transpose()?,
+        reconnect_timeout: args.reconnect_timeout,
+        data: args.data,
+        node: args.node.unwrap_or_else(host_name),
+        zone: args.zone,
+        price: args.price,
+        registry: registry.clone(),
+        build: args.claim_build,
+    })
+}
+
+/// `http://host:7070` or `host:7070` as `host:7070`.
+pub(super) fn address(url: &str) -> Result<String, String> {
+    let text = url
+        .strip_prefix("http://")
+        .unwrap_or(url)
+        .trim_end_matches('/');
+    if text.contains("://") {
+        return Err(format!("--coordinator {url}: expected http://HOST:PORT"));
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!(
+            "--coordinator {url}: expected http://HOST:PORT, such as http://stable:7070"
+        )),
+    }
+}
+
+fn advertised(text: &str) -> Result<(String, Option<u16>), String> {
+    match text.rsplit_once(':') {
+        None => Ok((text.to_owned(), None)),
+        Some((host, port)) => {
+            let port = port
+                .parse()
+                .map_err(|_| format!("--advertise {text}: expected HOST or HOST:PORT"))?;
+            Ok((host.trim_matches(['[', ']']).to_owned(), Some(port)))
+        }
+    }
+}
+
+fn conclude(ended: Ended) -> Exit {
+    match ended {
+        Ended::Released(ReleaseReason::Finished | ReleaseReason::Stopped) => Exit::Done,
+        Ended::Released(ReleaseReason::Drained) => Exit::Drained,
+        Ended::Released(ReleaseReason::Failed(error)) | Ended::Failed(error) => {
+            complain(Exit::Failed, error)
+        }
+        Ended::Released(ReleaseReason::Evicted(why)) => {
+            complain(Exit::Drained, format!("evicted: {why}"))
+        }
+        Ended::Broken(error) => complain(Exit::Failed, error),
+        Ended::Refused(why) => complain(Exit::Refused, why),
+        Ended::Unreachable(why) => complain(Exit::Unreachable, why),
+        Ended::Quit => Exit::Interrupted,
+    }
+}
+
+/// Tensor work of a CPU replica uses one thread: one process a core is much
+/// faster than two threads in one. candle reads this variable.
+fn one_thread_a_replica() {
+    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
+        // SAFETY: the process has no other thread yet; this is the first thing
+        // that `worker` does.
+        #[allow(
+            unsafe_code,
+            reason = "candle takes its thread count from the environment only"
+        )]
+        unsafe {
+            std::env::set_var("RAYON_NUM_THREADS", "1");
+        }
+    }
+}
+
+/// A worker that another process started must not outlive it, however that one
+/// ends: its end of our standard input closes with it.
+fn exit_with_parent() {
+    std::thread::spawn(|| {
+        let mut rest = [0; 64];
+        while let Ok(1..) = std::io::stdin().read(&mut rest) {}
+        std::process::exit(Exit::Interrupted.number().into());
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coordinator_is_a_host_and_a_port() {
+        assert_eq!(address("http://stable:7070/").unwrap(), "stable:7070");
+        assert_eq!(address("stable:7070").unwrap(), "stable:7070");
+        assert!(address("https://stable:7070").is_err());
+        assert!(address("stable").is_err());
+    }
+
+    #[test]
+    fn an_advertised_port_may_be_left_out() {
+        assert_eq!(advertised("10.0.0.7").unwrap(), ("10.0.0.7".into(), None));
+        assert_eq!(advertised("node:81").unwrap(), ("node".into(), Some(81)));
+        assert!(advertised("node:x").is_err());
+    }
+}

@@ -1,0 +1,70 @@
+//! What `ebbtide status` shows.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::driver::Registered;
+use super::report::Report;
+use crate::world::WorkerId;
+use crate::world::membership::World;
+use crate::world::pool::{Approach, Session};
+
+/// The object that `ebbtide status --json` prints.
+pub(super) fn json(
+    world: &World,
+    report: &Report,
+    registered: &BTreeMap<WorkerId, Registered>,
+) -> String {
+    let record = world.current();
+    let workers: Vec<_> = world
+        .pool()
+        .iter()
+        .map(|(id, node)| {
+            let devices = registered.get(id).map(|r| r.request.devices.join(", "));
+            json!({
+                "worker": id.to_string(),
+                "name": node.name,
+                "devices": devices,
+                "address": node.member.address,
+                "role": role(world, *id),
+                "session": match node.session {
+                    Session::Open => "open",
+                    Session::Broken { .. } => "broken",
+                },
+                "round": node.progress.1.0,
+                "micro_batches": node.counters.micro_batches,
+                "steps": node.counters.steps,
+            })
+        })
+        .collect();
+    let waiting = world
+        .waiting()
+        .map(|(missing, next)| json!({"missing": missing, "next": next}));
+    json!({
+        "job": report.job(),
+        "run": report.run(),
+        "phase": world.phase_name(),
+        "generation": record.map(|r| r.generation.to_string()),
+        "members": record.map_or(0, |r| r.members.len()),
+        "step": report.step,
+        "round": world.reached().0,
+        "waiting": waiting,
+        "workers": workers,
+    })
+    .to_string()
+}
+
+fn role(world: &World, worker: WorkerId) -> &'static str {
+    let node = &world.pool()[&worker];
+    let member = world.current().is_some_and(|r| r.has(worker));
+    let leaver = world.current().is_some_and(|r| r.leavers.contains(&worker));
+    match (member, leaver, node.approach) {
+        _ if node.leaving.is_some() || leaver => "leaving",
+        (true, ..) => "member",
+        (_, _, Approach::Idle) => "idle",
+        (_, _, Approach::Restoring) => "restoring",
+        (_, _, Approach::Following { .. }) => "following",
+        (_, _, Approach::Ready { .. }) => "ready",
+    }
+}

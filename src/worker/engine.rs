@@ -1,0 +1,371 @@
+//! The compute thread: owns replicas and state, and does one thing at a time.
+//!
+//! The driver asks, the engine answers with the number of the question, so an
+//! answer that no longer matters is recognised. Whatever needs the state (a
+//! gradient, an update, a copy of it for a checkpoint) is done here, in the
+//! order in which it was asked for.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use tokio::runtime::Handle;
+
+use super::inject::{Faults, Point};
+use super::records::{self, Reported};
+use super::saver::Saver;
+use super::trailer::StateDigest;
+use crate::checkpoint::{LoadError, RunStore};
+use crate::exact::Totals;
+use crate::job::Kind;
+use crate::job::course::{Decision, StopReason};
+use crate::strategy::{
+    Devices, Partial, Plan, Replicas, RestoreError, Stop, StrategyError, TrainState,
+};
+use crate::world::member::{Next, Task};
+use crate::world::{Generation, Round};
+
+/// What the driver asks for.
+pub(super) enum Ask {
+    Restore {
+        task: Task,
+        manifest: Option<String>,
+    },
+    Compute {
+        task: Task,
+        micro_batches: Vec<u32>,
+        fresh: bool,
+        partial: Partial,
+        stop: Stop,
+    },
+    Apply {
+        task: Task,
+        sum: Vec<i64>,
+        totals: Box<Totals>,
+    },
+    Save {
+        last: bool,
+        generation: Generation,
+        counters: serde_json::Value,
+    },
+}
+
+/// What it answers.
+pub(super) enum Answer {
+    Restored {
+        task: Task,
+        round: Round,
+        next: Next,
+        kind: Kind,
+    },
+    Computed {
+        task: Task,
+        partial: Partial,
+    },
+    Applied {
+        task: Task,
+        sum: Vec<i64>,
+        done: Box<Done>,
+    },
+    /// The job can't go on.
+    Failed(EngineError),
+}
+
+/// What an applied round came to.
+pub(super) struct Done {
+    pub next: Next,
+    pub checkpoint: bool,
+    pub trained: bool,
+    pub records: Vec<Reported>,
+    pub digest: Option<StateDigest>,
+    /// What the next round is.
+    pub kind: Kind,
+    pub running: Reported,
+    pub failed: Option<String>,
+}
+
+/// Why the engine can't go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    #[error(transparent)]
+    Strategy(#[from] StrategyError),
+    #[error("checkpoint {manifest}: {source}")]
+    Load { manifest: String, source: LoadError },
+    #[error("checkpoint {manifest}: {source}")]
+    Restore {
+        manifest: String,
+        source: RestoreError,
+    },
+    #[error("{0}")]
+    Begin(String),
+    #[error("the state was asked for before there was one")]
+    NoState,
+}
+
+impl EngineError {
+    /// Whether every other worker would fail alike.
+    pub fn is_the_jobs(&self) -> bool {
+        match self {
+            EngineError::Strategy(error) => error.is_the_jobs(),
+            EngineError::Begin(_) => true,
+            EngineError::Load { .. } | EngineError::Restore { .. } | EngineError::NoState => false,
+        }
+    }
+}
+
+/// Questions that may wait; the protocol asks one thing at a time, and now and
+/// then for a checkpoint.
+const ASKS: usize = 64;
+
+/// The driver's end.
+pub(super) struct Engine {
+    asks: SyncSender<Ask>,
+}
+
+impl Engine {
+    /// Starts the thread; answers go to `answers`.
+    pub fn start<E: From<Answer> + Send + 'static>(
+        plan: Arc<Plan>,
+        devices: Devices,
+        run: RunStore,
+        saver: Saver,
+        runtime: Handle,
+        faults: Faults,
+        answers: SyncSender<E>,
+    ) -> std::io::Result<Engine> {
+        let (asks, inbox) = sync_channel(ASKS);
+        let worker = Worker {
+            plan,
+            devices,
+            run,
+            saver,
+            runtime,
+            faults,
+            replicas: None,
+            state: None,
+            best: false,
+        };
+        std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || worker.work(&inbox, |answer| answers.send(answer.into()).is_ok()))?;
+        Ok(Engine { asks })
+    }
+
+    /// Asks; the answers come in the same order. Nothing comes of it after the
+    /// engine has failed.
+    pub fn ask(&self, ask: Ask) {
+        let _ = self.asks.send(ask);
+    }
+}
+
+struct Worker {
+    plan: Arc<Plan>,
+    devices: Devices,
+    run: RunStore,
+    saver: Saver,
+    runtime: Handle,
+    faults: Faults,
+    replicas: Option<Replicas>,
+    state: Option<TrainState>,
+    /// The state is the best so far by the watched metric.
+    best: bool,
+}
+
+impl Worker {
+    fn work(mut self, inbox: &Receiver<Ask>, answer: impl Fn(Answer) -> bool) {
+        while let Ok(ask) = inbox.recv() {
+            let answered = match self.answer(ask) {
+                Ok(Some(found)) => answer(found),
+                Ok(None) => true,
+                Err(error) => {
+                    answer(Answer::Failed(error));
+                    return;
+                }
+            };
+            if !answered {
+                return;
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) -> Result<Option<Answer>, EngineError> {
+        match ask {
+            Ask::Restore { task, manifest } => self.restore(task, manifest).map(Some),
+            Ask::Compute {
+                task,
+                micro_batches,
+                fresh,
+                partial,
+                stop,
+            } => self
+                .compute(task, &micro_batches, fresh, partial, &stop)
+                .map(Some),
+            Ask::Apply { task, sum, totals } => self.apply(task, sum, &totals).map(Some),
+            Ask::Save {
+                last,
+                generation,
+                counters,
+            } => {
+                self.save(last, generation, counters)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn restore(&mut self, task: Task, manifest: Option<String>) -> Result<Answer, EngineError> {
+        let state = match &manifest {
+            None => {
+                TrainState::initial(&self.plan).map_err(|e| EngineError::Begin(e.to_string()))?
+            }
+            Some(key) => {
+                let failed = |source| EngineError::Load {
+                    manifest: key.clone(),
+                    source,
+                };
+                let snapshot = self.runtime.block_on(async {
+                    let manifest = self.run.manifest(key).await.map_err(failed)?;
+                    self.run.load(&manifest).await.map_err(failed)
+                })?;
+                let failed = |source| EngineError::Restore {
+                    manifest: key.clone(),
+                    source,
+                };
+                TrainState::restore(&self.plan, &snapshot).map_err(failed)?
+            }
+        };
+        if self.replicas.is_none() {
+            self.replicas = Some(Replicas::of(&self.plan, &self.devices)?);
+        }
+        if let Some(replicas) = &self.replicas {
+            replicas.set_weights(&self.plan, &state.weights)?;
+        }
+        let round = Round(state.course.round);
+        let next = self.next(&state);
+        let kind = self.plan.course.kind(&state.course);
+        self.state = Some(state);
+        self.best = false;
+        Ok(Answer::Restored {
+            task,
+            round,
+            next,
+            kind,
+        })
+    }
+
+    fn next(&self, state: &TrainState) -> Next {
+        let kind = self.plan.course.kind(&state.course);
+        let micro_batches = self.plan.course.micro_batches(&kind);
+        match kind {
+            Kind::Train { .. } => Next::Round {
+                micro_batches,
+                values: self.plan.layout.elements() as u64,
+            },
+            Kind::Evaluate { .. } => Next::Round {
+                micro_batches,
+                values: 0,
+            },
+            Kind::End(_) => Next::End,
+        }
+    }
+
+    fn compute(
+        &mut self,
+        task: Task,
+        micro_batches: &[u32],
+        fresh: bool,
+        mut partial: Partial,
+        stop: &Stop,
+    ) -> Result<Answer, EngineError> {
+        let (Some(replicas), Some(state)) = (&mut self.replicas, &self.state) else {
+            return Err(EngineError::NoState);
+        };
+        let kind = self.plan.course.kind(&state.course);
+        if fresh {
+            self.plan.clear(&mut partial, &kind);
+        }
+        if self.faults.wants(Point::Compute, &kind) {
+            // The fault strikes in the middle of the share.
+            let (first, rest) = micro_batches.split_at(micro_batches.len().min(1));
+            replicas.compute(&self.plan, &kind, first, &mut partial, stop)?;
+            self.faults.reached(Point::Compute, &kind);
+            replicas.compute(&self.plan, &kind, rest, &mut partial, stop)?;
+        } else {
+            replicas.compute(&self.plan, &kind, micro_batches, &mut partial, stop)?;
+        }
+        Ok(Answer::Computed { task, partial })
+    }
+
+    fn apply(&mut self, task: Task, sum: Vec<i64>, totals: &Totals) -> Result<Answer, EngineError> {
+        let Some(state) = &mut self.state else {
+            return Err(EngineError::NoState);
+        };
+        self.faults
+            .reached(Point::Apply, &self.plan.course.kind(&state.course));
+        let finished = state.finish(&self.plan, self.replicas.as_ref(), &sum, totals)?;
+        let checkpoint = finished.decisions.iter().find_map(|d| match d {
+            Decision::Checkpoint {
+                best, last: false, ..
+            } => Some(*best),
+            _ => None,
+        });
+        self.best = finished
+            .decisions
+            .iter()
+            .any(|d| matches!(d, Decision::Checkpoint { best: true, .. }));
+        let failed = match self.plan.course.kind(&state.course) {
+            Kind::End(reason @ StopReason::Failed { .. }) => {
+                Some(records::failure(&self.plan, &reason))
+            }
+            _ => None,
+        };
+        let digest = finished.digest.as_deref().and_then(digest_bytes);
+        let done = Done {
+            checkpoint: checkpoint.is_some(),
+            trained: finished.applied.is_some(),
+            records: records::of(&self.plan, state, &finished),
+            digest: digest.map(|sha256| StateDigest {
+                round: state.course.round,
+                sha256,
+            }),
+            running: records::running(&self.plan, state),
+            failed,
+            next: Next::End,
+            kind: self.plan.course.kind(&state.course),
+        };
+        let kind = finished.kind;
+        let state = self.state.as_ref().ok_or(EngineError::NoState)?;
+        let done = Box::new(Done {
+            next: self.next(state),
+            ..done
+        });
+        self.faults.reached(Point::Applied, &kind);
+        Ok(Answer::Applied { task, sum, done })
+    }
+
+    /// Copies the state and leaves the writing to the saver.
+    fn save(
+        &mut self,
+        last: bool,
+        generation: Generation,
+        counters: serde_json::Value,
+    ) -> Result<(), EngineError> {
+        let Some(state) = &self.state else {
+            return Err(EngineError::NoState);
+        };
+        let saved = state.save(&self.plan);
+        let metrics = records::metrics(&self.plan, state);
+        self.saver
+            .save(saved, metrics, last, self.best, generation, counters);
+        Ok(())
+    }
+}
+
+fn digest_bytes(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(bytes)
+}

@@ -1,0 +1,287 @@
+//! The control session: found again when it breaks, for as long as the
+//! operator allows. What must not get lost waits for the next one.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::Ended;
+use super::driver::Input;
+use crate::collective::{
+    CONTROL_MESSAGE_LEN_MAX, ConnectError, ConnectionKind, Connector, Hello, RunTag,
+    control_channel,
+};
+use crate::wire::Record;
+use crate::wire::control as pb;
+use crate::wire::control::control_client::ControlClient;
+use crate::wire::control::worker_message::Body;
+use crate::world::message::{FromWorker, Holdings, ToWorker};
+use crate::world::{Generation, WorkerId};
+
+/// Messages that may wait for the network.
+const OUTBOX: usize = 1024;
+/// Messages that may wait for the next session.
+const BACKLOG: usize = 64;
+/// First pause between two tries; doubled up to the longest.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a call may take.
+const CALL: Duration = Duration::from_secs(10);
+/// A wait that is longer is told to people, and again each so often.
+const STALL: Duration = Duration::from_secs(10);
+
+type Client = ControlClient<Channel>;
+
+/// What the session tells the driver.
+pub(super) enum Said {
+    /// A session is open: say Hello.
+    Opened,
+    Message(ToWorker),
+    /// There will be no further session.
+    Ended(Ended),
+}
+
+/// How to reach the coordinator, and as whom.
+#[derive(Clone)]
+pub(super) struct Contact {
+    pub connector: Connector,
+    /// `HOST:PORT`.
+    pub address: String,
+    pub request: pb::RegisterRequest,
+    pub limit: Duration,
+}
+
+/// The answer to the first registration.
+pub(super) struct Registered {
+    pub reply: pb::RegisterReply,
+    client: Client,
+}
+
+impl Contact {
+    /// Registers, however long the coordinator takes to come up within the
+    /// limit.
+    pub async fn register(&self, worker: Option<WorkerId>) -> Result<Registered, Ended> {
+        let since = Instant::now();
+        let (mut pause, mut told) = (PAUSE, STALL);
+        loop {
+            let error = match self.try_register(worker).await {
+                Ok(registered) => return Ok(registered),
+                Err(Failed::ForGood(ended)) => return Err(ended),
+                Err(Failed::ForNow(error)) => error,
+            };
+            if since.elapsed() >= self.limit {
+                return Err(Ended::Unreachable(format!(
+                    "the coordinator at {} could not be reached for {} s: {error}",
+                    self.address,
+                    self.limit.as_secs(),
+                )));
+            }
+            if since.elapsed() >= told {
+                tracing::warn!(
+                    coordinator = %self.address, %error, waited_s = since.elapsed().as_secs(),
+                    gives_up_after_s = self.limit.as_secs(), "waiting for the coordinator"
+                );
+                told += STALL;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn try_register(&self, worker: Option<WorkerId>) -> Result<Registered, Failed> {
+        let hello = Hello {
+            kind: ConnectionKind::Control,
+            worker,
+            generation: Generation::NONE,
+            run: RunTag::default(),
+        };
+        let dialled = control_channel(&self.connector, &self.address, &hello).await;
+        let (channel, _) = dialled.map_err(Failed::of_connect)?;
+        let mut client = ControlClient::new(channel)
+            .max_decoding_message_size(CONTROL_MESSAGE_LEN_MAX)
+            .max_encoding_message_size(CONTROL_MESSAGE_LEN_MAX);
+        let request = pb::RegisterRequest {
+            worker: worker.map_or(0, |w| w.0),
+            ..self.request.clone()
+        };
+        let reply = tokio::time::timeout(CALL, client.register(request))
+            .await
+            .map_err(|_| Failed::ForNow("it does not answer".into()))?
+            .map_err(Failed::of_status)?;
+        Ok(Registered {
+            reply: reply.into_inner(),
+            client,
+        })
+    }
+}
+
+enum Failed {
+    ForNow(String),
+    ForGood(Ended),
+}
+
+impl Failed {
+    fn of_connect(error: ConnectError) -> Failed {
+        if error.is_worth_retrying() {
+            Failed::ForNow(error.to_string())
+        } else {
+            Failed::ForGood(Ended::Refused(error.to_string()))
+        }
+    }
+
+    fn of_status(status: Status) -> Failed {
+        match status.code() {
+            Code::FailedPrecondition | Code::PermissionDenied | Code::Unimplemented => {
+                Failed::ForGood(Ended::Refused(status.message().to_owned()))
+            }
+            _ => Failed::ForNow(status.message().to_owned()),
+        }
+    }
+}
+
+/// The driver's end of the session.
+#[derive(Clone)]
+pub(super) struct Session {
+    shared: Arc<Mutex<Shared>>,
+    worker: WorkerId,
+    kind: String,
+    data_fingerprint: String,
+}
+
+#[derive(Default)]
+struct Shared {
+    outbox: Option<mpsc::Sender<pb::WorkerMessage>>,
+    backlog: VecDeque<FromWorker>,
+}
+
+impl Session {
+    pub fn new(worker: WorkerId, kind: String, data_fingerprint: String) -> Session {
+        Session {
+            shared: Arc::default(),
+            worker,
+            kind,
+            data_fingerprint,
+        }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the conversation, and says what had to wait.
+    pub fn hello(&self, holdings: &Holdings) {
+        let hello = pb::Hello {
+            worker: self.worker.0,
+            holdings: Some(holdings.into()),
+            numerics_kind: self.kind.clone(),
+            data_fingerprint: self.data_fingerprint.clone(),
+        };
+        self.push(Body::Hello(hello));
+        let backlog = std::mem::take(&mut self.shared().backlog);
+        backlog.into_iter().for_each(|message| self.tell(message));
+    }
+
+    /// Says something; what counts beyond this session waits for the next.
+    pub fn tell(&self, message: FromWorker) {
+        let lasting = matches!(
+            message,
+            FromWorker::Committed { .. }
+                | FromWorker::SaveFailed { .. }
+                | FromWorker::Drain { .. }
+                | FromWorker::JobFailed { .. }
+        );
+        if !self.push(message.clone().into()) && lasting {
+            let mut shared = self.shared();
+            if shared.backlog.len() < BACKLOG {
+                shared.backlog.push_back(message);
+            }
+        }
+    }
+
+    /// Tells people's records.
+    pub fn records<'a>(&self, records: impl Iterator<Item = &'a Record>) {
+        let json: Vec<String> = records
+            .filter_map(|record| serde_json::to_string(record).ok())
+            .collect();
+        if !json.is_empty() {
+            self.push(Body::Records(pb::Records { json }));
+        }
+    }
+
+    /// Tells the last error and the log's tail.
+    pub fn trouble(&self, error: String, log_tail: Vec<String>) {
+        self.push(Body::Trouble(pb::Trouble { error, log_tail }));
+    }
+
+    fn push(&self, body: Body) -> bool {
+        let message = pb::WorkerMessage { body: Some(body) };
+        self.shared()
+            .outbox
+            .as_ref()
+            .is_some_and(|outbox| outbox.try_send(message).is_ok())
+    }
+
+    /// Ends the conversation once everything has been sent.
+    pub fn close(&self) {
+        self.shared().outbox = None;
+    }
+
+    /// Keeps a session open until the driver is gone or nothing more can come.
+    pub async fn keep(self, contact: Contact, first: Registered, driver: SyncSender<Input>) {
+        let run = first.reply.run.clone();
+        let mut client = first.client;
+        loop {
+            if let Err(status) = self.converse(&mut client, &driver).await {
+                self.close();
+                if let Failed::ForGood(ended) = Failed::of_status(status) {
+                    let _ = driver.send(Input::Session(Said::Ended(ended)));
+                    return;
+                }
+            }
+            self.close();
+            match contact.register(Some(self.worker)).await {
+                Ok(again) if again.reply.run == run => client = again.client,
+                Ok(other) => {
+                    let why = format!("the coordinator now trains run {}", other.reply.run);
+                    let _ = driver.send(Input::Session(Said::Ended(Ended::Refused(why))));
+                    return;
+                }
+                Err(ended) => {
+                    let _ = driver.send(Input::Session(Said::Ended(ended)));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One session, to its end.
+    async fn converse(
+        &self,
+        client: &mut Client,
+        driver: &SyncSender<Input>,
+    ) -> Result<(), Status> {
+        let (outbox, outward) = mpsc::channel(OUTBOX);
+        self.shared().outbox = Some(outbox);
+        let gone = |_| Status::cancelled("the worker has ended");
+        driver.send(Input::Session(Said::Opened)).map_err(gone)?;
+        let mut inward = client
+            .session(ReceiverStream::new(outward))
+            .await?
+            .into_inner();
+        while let Some(message) = inward.message().await? {
+            let message = message
+                .try_into()
+                .map_err(|e| Status::internal(format!("{e}")))?;
+            driver
+                .send(Input::Session(Said::Message(message)))
+                .map_err(gone)?;
+        }
+        Ok(())
+    }
+}

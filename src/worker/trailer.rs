@@ -1,0 +1,185 @@
+//! What rides with a sum: exact totals, votes for a planned change, and the
+//! members' state digests.
+//!
+//! The totals are part of the sum; votes and digests are attached when a
+//! contribution is sent and don't survive a change of generation.
+
+use std::collections::BTreeMap;
+
+use crate::exact::{MergeError, Totals, TotalsError};
+use crate::world::Generation;
+
+/// A member's state after a round, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct StateDigest {
+    pub round: u64,
+    pub sha256: [u8; 32],
+}
+
+/// One member's trailer, or the sum of several.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Trailer {
+    pub totals: Totals,
+    /// How many members hold which change.
+    pub votes: BTreeMap<Generation, u32>,
+    /// Different states that members reported; more than one of a round is a
+    /// drift.
+    pub digests: Vec<StateDigest>,
+}
+
+/// Trailers that can't be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TrailerError {
+    #[error("its trailer is cut short")]
+    Short,
+    #[error("its trailer names {0} changes or digests")]
+    TooMany(u32),
+    #[error("its totals make no sense: {0}")]
+    Totals(#[from] TotalsError),
+}
+
+/// One change is pending at a time; a few may be in flight.
+const ENTRIES_MAX: u32 = 64;
+
+impl Trailer {
+    pub fn new(totals: Totals) -> Trailer {
+        Trailer {
+            totals,
+            votes: BTreeMap::new(),
+            digests: Vec::new(),
+        }
+    }
+
+    /// Adds another member's.
+    pub fn merge(&mut self, other: &Trailer) -> Result<(), MergeError> {
+        self.totals.merge(&other.totals)?;
+        for (change, votes) in &other.votes {
+            *self.votes.entry(*change).or_default() += votes;
+        }
+        for digest in &other.digests {
+            if !self.digests.contains(digest) && self.digests.len() < ENTRIES_MAX as usize {
+                self.digests.push(*digest);
+            }
+        }
+        Ok(())
+    }
+
+    /// A round after which members' states differ.
+    pub fn drift(&self) -> Option<u64> {
+        self.digests.iter().enumerate().find_map(|(i, a)| {
+            let other = self.digests[..i]
+                .iter()
+                .any(|b| b.round == a.round && b != a);
+            other.then_some(a.round)
+        })
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let totals = self.totals.to_bytes();
+        let mut bytes = Vec::with_capacity(totals.len() + 64);
+        bytes.extend((totals.len() as u32).to_le_bytes());
+        bytes.extend(&totals);
+        bytes.extend((self.votes.len() as u32).to_le_bytes());
+        for (change, votes) in &self.votes {
+            bytes.extend(change.incarnation.to_le_bytes());
+            bytes.extend(change.counter.to_le_bytes());
+            bytes.extend(votes.to_le_bytes());
+        }
+        bytes.extend((self.digests.len() as u32).to_le_bytes());
+        for digest in &self.digests {
+            bytes.extend(digest.round.to_le_bytes());
+            bytes.extend(digest.sha256);
+        }
+        bytes
+    }
+
+    pub fn from_bytes(mut bytes: &[u8]) -> Result<Trailer, TrailerError> {
+        let length = u32::from_le_bytes(take(&mut bytes)?) as usize;
+        let (totals, rest) = bytes.split_at_checked(length).ok_or(TrailerError::Short)?;
+        bytes = rest;
+        let mut trailer = Trailer::new(Totals::from_bytes(totals)?);
+        for _ in 0..count(&mut bytes)? {
+            let incarnation = u32::from_le_bytes(take(&mut bytes)?);
+            let counter = u32::from_le_bytes(take(&mut bytes)?);
+            let votes = u32::from_le_bytes(take(&mut bytes)?);
+            trailer.votes.insert(
+                Generation {
+                    incarnation,
+                    counter,
+                },
+                votes,
+            );
+        }
+        for _ in 0..count(&mut bytes)? {
+            let round = u64::from_le_bytes(take(&mut bytes)?);
+            trailer.digests.push(StateDigest {
+                round,
+                sha256: take(&mut bytes)?,
+            });
+        }
+        Ok(trailer)
+    }
+}
+
+fn count(bytes: &mut &[u8]) -> Result<u32, TrailerError> {
+    let count = u32::from_le_bytes(take(bytes)?);
+    if count > ENTRIES_MAX {
+        Err(TrailerError::TooMany(count))
+    } else {
+        Ok(count)
+    }
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], TrailerError> {
+    let (first, rest) = bytes.split_first_chunk().ok_or(TrailerError::Short)?;
+    *bytes = rest;
+    Ok(*first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn trailer(micro_batch: u32, change: u32, sha: u8) -> Trailer {
+        let mut totals = Totals::new(1, 2);
+        totals.add_empty(micro_batch);
+        let mut trailer = Trailer::new(totals);
+        trailer.votes.insert(
+            Generation {
+                incarnation: 1,
+                counter: change,
+            },
+            1,
+        );
+        trailer.digests.push(StateDigest {
+            round: 100,
+            sha256: [sha; 32],
+        });
+        trailer
+    }
+
+    #[test]
+    fn votes_are_counted_and_equal_digests_kept_once() {
+        let mut sum = trailer(0, 7, 1);
+        sum.merge(&trailer(1, 7, 1)).unwrap();
+        assert_eq!(sum.votes.values().collect::<Vec<_>>(), [&2]);
+        assert_eq!(sum.digests.len(), 1);
+        assert_eq!(sum.drift(), None);
+        assert_eq!(Trailer::from_bytes(&sum.to_bytes()).unwrap(), sum);
+    }
+
+    #[test]
+    fn members_with_different_states_after_a_round_are_noticed() {
+        let mut sum = trailer(0, 7, 1);
+        sum.merge(&trailer(1, 7, 2)).unwrap();
+        assert_eq!(sum.drift(), Some(100));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = Trailer::from_bytes(&bytes);
+        }
+    }
+}
