@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::Ended;
 use super::engine::{Answer, Ask, Done, Engine};
 use super::inject::Faults;
 use super::peers::{Peers, Up};
@@ -20,7 +21,6 @@ use super::saver::Saved;
 use super::session::{Said, Session};
 use super::sums::PackedSum;
 use super::trailer::StateDigest;
-use super::{Ended, Setup};
 use crate::collective::{ConnectionKind, Frame, Link, PeerEvent, Side};
 use crate::job::Kind;
 use crate::strategy::Stop;
@@ -71,7 +71,8 @@ pub(super) struct Driver {
     pub(super) faults: Faults,
     engine: Engine,
     session: Session,
-    setup: Arc<Setup>,
+    /// Length of the vector that a training step sums.
+    elements: usize,
     /// The last complete sum, for those who lack it.
     pub(super) kept: Option<Arc<PackedSum>>,
     /// The sum that is being applied, to be kept afterwards.
@@ -104,7 +105,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         me: WorkerId,
-        setup: Arc<Setup>,
+        elements: usize,
         engine: Engine,
         session: Session,
         peers: Peers,
@@ -113,7 +114,7 @@ impl Driver {
         Driver {
             me,
             member: Member::new(me, Arc::new(bucket_counts)),
-            rounds: Rounds::new(setup.plan.layout.elements()),
+            rounds: Rounds::new(elements),
             peers,
             faults,
             engine,
@@ -130,7 +131,7 @@ impl Driver {
             alone: None,
             counters: WorkerCounters::default(),
             counted: 0,
-            kind: setup.plan.course.kind(&setup.plan.course.start()),
+            kind: Kind::Train { step: 0, epoch: 0 },
             records: VecDeque::new(),
             unsent: 0,
             was_first: false,
@@ -139,7 +140,7 @@ impl Driver {
             told: Instant::now(),
             draining: false,
             ended: None,
-            setup,
+            elements,
         }
     }
 
@@ -395,7 +396,7 @@ impl Driver {
         self.computing = Some(task);
         let owners = self.member.record().map_or(1, |r| r.members.len());
         let values = match self.kind {
-            Kind::Train { .. } => self.setup.plan.layout.elements(),
+            Kind::Train { .. } => self.elements,
             Kind::Evaluate { .. } | Kind::End(_) => 0,
         };
         self.rounds.begin(round.0, values, owners);

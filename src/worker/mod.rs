@@ -18,6 +18,7 @@ mod frames;
 mod inject;
 mod peers;
 mod records;
+pub mod rehearsal;
 mod rounds;
 mod saver;
 mod session;
@@ -73,11 +74,6 @@ pub enum Ended {
     Broken(String),
     /// Told to stop at once.
     Quit,
-}
-
-/// What is fixed while a worker belongs to a run.
-struct Setup {
-    plan: Arc<Plan>,
 }
 
 /// Works for a coordinator until the run ends, the worker is drained, or it
@@ -208,7 +204,7 @@ fn join(
     let peers = Peers::new(Arc::clone(&transport), me, tag);
     let driver = Driver::new(
         me,
-        Arc::new(Setup { plan }),
+        plan.layout.elements(),
         engine,
         session.clone(),
         peers,
