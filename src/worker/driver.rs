@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::Ended;
 use super::engine::{Answer, Ask, Done, Engine};
 use super::inject::Faults;
+use super::ledger::Ledger;
 use super::peers::{Peers, Up};
 use super::rounds::{Rounds, bucket_counts};
 use super::saver::Saved;
@@ -22,6 +23,7 @@ use super::session::{Said, Session};
 use super::sums::PackedSum;
 use super::trailer::StateDigest;
 use crate::collective::{ConnectionKind, Frame, Link, PeerEvent, Side};
+use crate::exact::MicroBatchSet;
 use crate::job::Kind;
 use crate::strategy::Stop;
 use crate::wire::Record;
@@ -88,6 +90,9 @@ pub(super) struct Driver {
     pub(super) digest: Option<StateDigest>,
     /// Totals of the only member's sum while it is applied.
     alone: Option<crate::exact::Totals>,
+    /// What the sum that is being applied is made of, for the ledger.
+    applying: MicroBatchSet,
+    ledger: Ledger,
     counters: WorkerCounters,
     counted: u32,
     /// What the next round is; as the course says.
@@ -129,6 +134,8 @@ impl Driver {
             computing: None,
             digest: None,
             alone: None,
+            applying: MicroBatchSet::new(),
+            ledger: Ledger::from_env(),
             counters: WorkerCounters::default(),
             counted: 0,
             kind: Kind::Train { step: 0, epoch: 0 },
@@ -294,6 +301,8 @@ impl Driver {
 
     fn applied(&mut self, task: Task, sum: Vec<i64>, done: Done) {
         if let Some(round) = self.member.round() {
+            let at = (self.me, self.member.installed(), round);
+            self.ledger.applied(at, &self.kind, &self.applying);
             self.kept = match (self.coming.take(), self.alone.take()) {
                 (Some(kept), _) => Some(kept),
                 (None, Some(totals)) if self.member.has_subscribers() => {
@@ -440,6 +449,9 @@ impl Driver {
         };
         match taken {
             Ok((sum, totals)) => {
+                if self.ledger.is_kept() {
+                    self.applying = totals.contributed.clone();
+                }
                 self.engine.ask(Ask::Apply {
                     task,
                     sum,

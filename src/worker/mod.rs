@@ -16,6 +16,7 @@ mod driver;
 mod engine;
 mod frames;
 mod inject;
+mod ledger;
 mod peers;
 mod records;
 pub mod rehearsal;
