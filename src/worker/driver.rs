@@ -302,7 +302,8 @@ impl Driver {
     fn applied(&mut self, task: Task, sum: Vec<i64>, done: Done) {
         if let Some(round) = self.member.round() {
             let at = (self.me, self.member.installed(), round);
-            self.ledger.applied(at, &self.kind, &self.applying);
+            let member = self.member.record().is_some_and(|r| r.has(self.me));
+            self.ledger.applied(at, member, &self.kind, &self.applying);
             self.kept = match (self.coming.take(), self.alone.take()) {
                 (Some(kept), _) => Some(kept),
                 (None, Some(totals)) if self.member.has_subscribers() => {

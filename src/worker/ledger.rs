@@ -44,6 +44,7 @@ impl Ledger {
     pub fn applied(
         &mut self,
         (worker, generation, round): (WorkerId, Generation, Round),
+        member: bool,
         kind: &Kind,
         contributed: &MicroBatchSet,
     ) {
@@ -60,6 +61,7 @@ impl Ledger {
             "time": time.as_secs_f64(),
             "worker": worker.to_string(),
             "generation": generation.to_string(),
+            "member": member,
             "round": round.0,
             "step": step,
             "evaluation": evaluation,
