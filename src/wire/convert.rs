@@ -286,9 +286,10 @@ impl From<FromWorker> for FromBody {
                     steps: counters.steps,
                 }),
             }),
-            FromWorker::Ready { generation, round } => FromBody::Ready(pb::Ready {
+            FromWorker::Ready { generation, round, source } => FromBody::Ready(pb::Ready {
                 generation: Some(generation.into()),
                 round: round.0,
+                source: source.map(|worker| worker.0),
             }),
             FromWorker::NeedCheckpoint { round } => {
                 FromBody::NeedCheckpoint(pb::NeedCheckpoint { round: round.0 })
@@ -346,6 +347,7 @@ impl TryFrom<FromBody> for FromWorker {
             FromBody::Ready(m) => FromWorker::Ready {
                 generation: generation(m.generation)?,
                 round: Round(m.round),
+                source: m.source.map(WorkerId),
             },
             FromBody::NeedCheckpoint(m) => FromWorker::NeedCheckpoint {
                 round: Round(m.round),

@@ -114,6 +114,8 @@ pub enum FromWorker {
         generation: Generation,
         /// Rounds applied.
         round: Round,
+        /// The member that it caught up with; `None` after a Restore.
+        source: Option<WorkerId>,
     },
     /// A follower needs a checkpoint of at least this round.
     NeedCheckpoint {

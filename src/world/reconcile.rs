@@ -29,6 +29,9 @@ pub struct Situation<'a> {
     pub members_min: usize,
     /// No more members than this.
     pub members_max: usize,
+    /// The round of the newest checkpoint: what is older is not gone on from
+    /// once all members are gone.
+    pub checkpoint: Round,
 }
 
 /// What was decided.
@@ -92,18 +95,24 @@ pub fn reconcile(s: &Situation) -> Outcome {
     })
 }
 
-/// Reporters that may compute in the new world: those of the current one, or
-/// anybody with a state when there was none.
-fn eligible(s: &Situation, worker: WorkerId) -> bool {
-    s.current.has(worker) || s.current.members.is_empty()
+/// Whether no member is left, or there was none. Then whoever holds a state, a
+/// follower or a leaver, is welcome to go on from it.
+fn is_orphaned(s: &Situation) -> bool {
+    !s.reports
+        .iter()
+        .any(|(w, h)| s.current.has(*w) && h.round.is_some())
+}
+
+/// Reporters whose state the new world may go on from.
+fn eligible(s: &Situation, worker: WorkerId, round: Round) -> bool {
+    s.current.has(worker) || (is_orphaned(s) && round >= s.checkpoint)
 }
 
 fn base(s: &Situation) -> Option<Round> {
     let newest_member = s
         .reports
         .iter()
-        .filter(|(w, _)| eligible(s, **w))
-        .filter_map(|(_, h)| h.round)
+        .filter_map(|(w, h)| h.round.filter(|round| eligible(s, *w, *round)))
         .max()?;
     // Somebody outside (a follower, a leaver) may hold one sum more than any
     // member; further ahead it can't be, so it would belong to another world.
@@ -141,15 +150,17 @@ fn members(s: &Situation, base: Round, can_fetch: bool) -> (Vec<WorkerId>, Vec<W
         .map(|m| m.id)
         .filter(|w| s.reports.get(w).is_some_and(fits))
         .collect();
-    if s.admit || s.current.members.is_empty() {
-        let newcomers = s.reports.iter().filter(|(w, h)| {
-            !s.current.has(**w) && !s.leaving.contains(w) && h.round == Some(base)
-        });
-        members.extend(
-            newcomers
-                .map(|(w, _)| *w)
-                .filter(|w| s.nodes.contains_key(w)),
-        );
+    let at_base = s
+        .reports
+        .iter()
+        .filter(|(_, h)| h.round == Some(base))
+        .map(|(w, _)| *w);
+    let others: Vec<WorkerId> = at_base.filter(|w| !s.current.has(*w)).collect();
+    if s.admit || is_orphaned(s) {
+        members.extend(others.iter().filter(|w| !s.leaving.contains(w)));
+    }
+    if members.is_empty() {
+        members = others; // those that leave hold the only state
     }
     members.retain(|w| s.nodes.contains_key(w));
     members.truncate(s.members_max.max(1));

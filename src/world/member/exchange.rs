@@ -202,8 +202,8 @@ impl Exchange {
         }
     }
 
-    /// Notes a merged trailer; true if it is now complete. The first member
-    /// only.
+    /// Notes a merged trailer; true if all are merged. The first member only,
+    /// which then has to note that it is finished.
     pub fn trailer_contributed(&mut self, from: WorkerId) -> Result<bool, Violation> {
         let rank = self.rank_of(from)?;
         if self.rank != 0 {
@@ -215,13 +215,13 @@ impl Exchange {
         if !self.trailers.insert(rank) {
             return Err(Violation::Twice(from));
         }
-        self.trailer = self.trailers.len() == self.members.len();
-        Ok(self.trailer)
+        Ok(self.trailers.len() == self.members.len())
     }
 
-    /// Notes the finished trailer.
+    /// Notes the finished trailer; `from` is the first member.
     pub fn trailer_reduced(&mut self, from: WorkerId) -> Result<(), Violation> {
-        if self.rank_of(from)? != 0 || self.rank == 0 {
+        let unfinished = self.rank == 0 && self.trailers.len() < self.members.len();
+        if self.rank_of(from)? != 0 || unfinished {
             return Err(Violation::NoSuchBucket {
                 from,
                 bucket: u32::MAX,

@@ -12,18 +12,30 @@ pub struct Follow {
     first: Option<Round>,
     /// The round that the source has reached, as far as we know.
     reached: Round,
+    /// The source's world stands still: it never comes to a later round.
+    paused: bool,
     /// The world that takes us in, and the round at which we enter it.
     entry: Option<(GenerationRecord, Round)>,
     /// We have said that we caught up.
     ready_told: bool,
+    /// We have asked for a checkpoint.
+    asked: bool,
 }
 
 impl Follow {
     /// An Install came: what was planned before it is void, and whoever has
     /// caught up has to say so again.
-    pub fn fenced_off(&mut self) {
+    pub fn fenced_off(&mut self, paused: bool) {
+        self.paused = paused;
         self.entry = None;
         self.ready_told = false;
+        self.asked = false;
+    }
+
+    /// Whether the source's sums lead on from this state.
+    fn leads_on_from(&self, round: Round) -> bool {
+        let ahead = self.paused && round > self.reached;
+        self.first.is_some_and(|first| round >= first) && !ahead
     }
 }
 
@@ -32,6 +44,10 @@ impl Member {
         if self.is_member() {
             return;
         }
+        // A source is named while a world is in force: whatever Prepare we have
+        // heard of is over, though its Install may have missed us.
+        self.fenced = false;
+        self.report_due = None;
         if self.follow.is_some() {
             self.out.push(Command::Unfollow);
         }
@@ -39,8 +55,10 @@ impl Member {
             source,
             first: None,
             reached: Round(0),
+            paused: false,
             entry: None,
             ready_told: false,
+            asked: false,
         });
         self.out.push(Command::Follow { source, address });
     }
@@ -53,31 +71,30 @@ impl Member {
         };
         follow.first = Some(first);
         follow.reached = first;
+        follow.paused = record.paused;
         self.learn(first, record);
-        if self.round.is_some_and(|n| n >= first) {
-            return self.advance();
-        }
-        if matches!(self.work, Work::Restoring(_)) {
-            return; // looked at again when it is done
-        }
-        self.need_state(first);
+        self.advance();
     }
 
+    /// The sums that we are sent don't lead on from what we have, if anything.
     fn need_state(&mut self, first: Round) {
         if first == Round(0) {
-            self.load(None);
-        } else {
+            return self.load(None);
+        }
+        let asked = self
+            .follow
+            .as_mut()
+            .is_some_and(|f| std::mem::replace(&mut f.asked, true));
+        if !asked {
             self.tell(FromWorker::NeedCheckpoint { round: first });
         }
     }
 
     pub(super) fn restore_from(&mut self, manifest: String) {
-        let waiting = self
-            .follow
-            .as_ref()
-            .and_then(|f| f.first)
-            .is_some_and(|first| self.round.is_none_or(|n| n < first));
-        if waiting && self.work == Work::Idle {
+        let subscribed = self.follow.as_ref().filter(|follow| follow.first.is_some());
+        let waiting =
+            subscribed.is_some_and(|f| !self.round.is_some_and(|round| f.leads_on_from(round)));
+        if waiting && self.work == Work::Idle && !self.fenced {
             self.load(Some(manifest));
         }
     }
@@ -87,6 +104,7 @@ impl Member {
             return;
         };
         follow.reached = follow.reached.max(round.next());
+        follow.paused = record.paused;
         self.learn(round.next(), record);
         self.advance();
     }
@@ -109,15 +127,13 @@ impl Member {
     /// Applies the next sum, enters the world, or says that we caught up.
     pub(super) fn advance(&mut self) {
         let Some(follow) = &self.follow else { return };
-        let (Some(round), Some(first)) = (self.round, follow.first) else {
-            return;
-        };
+        let Some(first) = follow.first else { return };
         if self.fenced || self.work != Work::Idle {
             return;
         }
-        if round < first {
+        let Some(round) = self.round.filter(|round| follow.leads_on_from(*round)) else {
             return self.need_state(first);
-        }
+        };
         if let Some((record, at)) = &follow.entry
             && *at == round
             && record.generation >= self.fence
@@ -132,11 +148,15 @@ impl Member {
             return self.apply(round, SumSource::Streamed);
         }
         if !follow.ready_told && follow.reached == round {
-            let generation = self.fence;
+            let (generation, source) = (self.fence, Some(follow.source));
             if let Some(follow) = &mut self.follow {
                 follow.ready_told = true;
             }
-            self.tell(FromWorker::Ready { generation, round });
+            self.tell(FromWorker::Ready {
+                generation,
+                round,
+                source,
+            });
         }
     }
 

@@ -311,9 +311,15 @@ impl Member {
     }
 
     fn peer_lost(&mut self, peer: WorkerId) {
-        self.subscribers.remove(&peer);
         let generation = self.installed();
-        if self.record.as_ref().is_some_and(|r| r.has(peer)) && self.is_member() {
+        let needed = |r: &GenerationRecord, worker: WorkerId| {
+            r.has(worker) || r.source.as_ref().is_some_and(|source| source.id == worker)
+        };
+        if self
+            .record
+            .as_ref()
+            .is_some_and(|r| needed(r, self.id) && needed(r, peer))
+        {
             self.tell(FromWorker::PeerLost { peer, generation });
         }
     }

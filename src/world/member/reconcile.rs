@@ -51,13 +51,13 @@ impl Member {
         if self.follow.take().is_some() {
             self.out.push(Command::Unfollow);
         }
-        self.out.push(Command::Connect(record));
+        self.out.push(Command::Connect(record.clone()));
         let Some(round) = self.round else {
             panic!("{:?} was made a member without a state", self.id);
         };
         if round == base {
             self.tell_progress();
-            self.begin(true);
+            self.begin(self.is_counted_on(&record));
         } else {
             assert_eq!(
                 round.next(),
@@ -75,9 +75,24 @@ impl Member {
         }
     }
 
+    /// Whether our partial is part of the new world's plan; if it isn't, its
+    /// micro-batches are somebody else's.
+    fn is_counted_on(&self, record: &GenerationRecord) -> bool {
+        let share = record.first.as_ref().and_then(|first| first.get(&self.id));
+        share.is_some_and(|share| self.held.iter().all(|m| share.contains(m)))
+    }
+
     /// We are a leaver, a follower, or were left behind. Our partial is void.
     fn installed_without_us(&mut self, record: &GenerationRecord) {
         self.held.clear();
+        self.subscribers.clear();
+        if record
+            .source
+            .as_ref()
+            .is_some_and(|source| source.id == self.id)
+        {
+            self.out.push(Command::Connect(record.clone()));
+        }
         if let Work::Computing(_) = self.work {
             self.out.push(Command::StopCompute);
             self.work = Work::Idle;
@@ -87,7 +102,7 @@ impl Member {
             self.follow = None;
             self.out.push(Command::Unfollow);
         } else if let Some(follow) = &mut self.follow {
-            follow.fenced_off();
+            follow.fenced_off(record.paused);
         }
         self.advance();
     }
@@ -139,7 +154,11 @@ impl Member {
         self.next = next;
         if self.follow.is_none() {
             let generation = self.fence;
-            self.tell(FromWorker::Ready { generation, round });
+            self.tell(FromWorker::Ready {
+                generation,
+                round,
+                source: None,
+            });
         }
         self.try_report();
         self.advance();

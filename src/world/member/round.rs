@@ -9,9 +9,6 @@ impl Member {
         let (Some(record), Some(round)) = (self.record.clone(), self.round) else {
             return;
         };
-        if record.paused {
-            return;
-        }
         let Next::Round {
             micro_batches,
             values,
@@ -22,6 +19,9 @@ impl Member {
             }
             return;
         };
+        if record.paused {
+            return;
+        }
         if !keep_partial {
             self.held.clear();
         }
@@ -119,9 +119,7 @@ impl Member {
         votes: BTreeMap<Generation, u32>,
     ) -> Result<(), Violation> {
         if let (Some(exchange), Some(record)) = (&mut self.exchange, &self.record) {
-            if record.rank(self.id) != Some(0) {
-                exchange.trailer_reduced(record.members[0].id)?;
-            }
+            exchange.trailer_reduced(record.members[0].id)?;
             self.votes = votes;
         }
         self.try_complete();

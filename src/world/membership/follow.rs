@@ -86,29 +86,46 @@ impl World {
         );
     }
 
-    pub(super) fn source_lost(&mut self, worker: WorkerId) {
+    pub(super) fn source_lost(&mut self, now: Duration, worker: WorkerId) {
         if let Some(node) = self.pool.get_mut(&worker)
             && !matches!(node.approach, Approach::Restoring)
         {
             node.approach = Approach::Idle;
             // Fed at the next tick: the source's own end may be on its way.
         }
+        self.prepare_without(now, worker, "lost its source");
+    }
+
+    /// The world waits for a newcomer that can't come: it goes on without.
+    fn prepare_without(&mut self, now: Duration, worker: WorkerId, why: &str) {
+        self.drop_unheard_change(worker);
+        if matches!(self.phase, Phase::Running) && self.required().contains(&worker) {
+            self.prepare(now, format!("worker {worker} {why}"));
+        }
     }
 
     /// A follower can't start from the state it has.
-    pub(super) fn need_checkpoint(&mut self, worker: WorkerId, round: Round) {
+    pub(super) fn need_checkpoint(&mut self, now: Duration, worker: WorkerId, round: Round) {
         if let Some(node) = self.pool.get_mut(&worker)
-            && let Approach::Following { needs, .. } = &mut node.approach
+            && let Some(source) = node.source()
         {
-            *needs = Some(round);
-            self.serve_checkpoints();
+            let needs = Some(round);
+            node.approach = Approach::Following { source, needs };
         }
+        self.prepare_without(now, worker, "lacks the state to start from");
+        self.serve_checkpoints();
     }
 
     /// Hands out the newest checkpoint where it will do, and asks a member for
     /// a fresh one where it won't.
-    fn serve_checkpoints(&mut self) {
+    pub(super) fn serve_checkpoints(&mut self) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        // A world that stands still never comes to a later checkpoint's round.
+        let stands_at = self.stands_at();
         let newest = self.newest.clone();
+        let newest = newest.filter(|(_, at)| stands_at.is_none_or(|round| *at <= round));
         let mut wanting = Vec::new();
         let mut fresh_from = None;
         for (worker, node) in &mut self.pool {
@@ -127,10 +144,19 @@ impl World {
         for (worker, manifest) in wanting {
             self.send(worker, ToWorker::RestoreFrom { manifest });
         }
+        let fresh_from = fresh_from.filter(|source| self.reaches(*source));
         if let (Some(source), None) = (fresh_from, self.saving) {
             self.saving = Some(source);
             self.send(source, ToWorker::Save);
         }
+    }
+
+    /// The round of a paused world.
+    fn stands_at(&self) -> Option<Round> {
+        let paused = self.current.as_ref().is_some_and(|r| r.paused);
+        self.last_holder()
+            .filter(|_| paused)
+            .map(|(round, _)| round)
     }
 
     pub(super) fn committed(
@@ -144,7 +170,8 @@ impl World {
         if self.saving == Some(worker) {
             self.saving = None;
         }
-        if self.newest.as_ref().is_none_or(|(_, at)| *at < round) {
+        let newer = self.newest.as_ref().is_none_or(|(_, at)| *at < round);
+        if newer || self.stands_at() == Some(round) {
             self.newest = Some((manifest.clone(), round));
         }
         self.reached = self.reached.max(round);
@@ -161,20 +188,14 @@ impl World {
         }
         self.serve_checkpoints();
         let _ = now;
-        if let (Phase::Running, Some(current)) = (&self.phase, &self.current) {
-            let last_ones =
-                current.members.is_empty() || (current.paused && self.all_leave(current));
-            if last_ones && round >= self.reached {
+        if self.closes() {
+            let newest = self.last_holder().map(|(newest, _)| newest);
+            if newest.is_some_and(|newest| round >= newest) {
                 self.all_saved();
+            } else {
+                self.save_before_leaving();
             }
         }
-    }
-
-    fn all_leave(&self, current: &GenerationRecord) -> bool {
-        current
-            .members
-            .iter()
-            .all(|m| self.pool.get(&m.id).is_none_or(|n| n.leaving.is_some()))
     }
 
     pub(super) fn save_failed(&mut self, worker: WorkerId, round: Round, error: String) {
@@ -186,8 +207,8 @@ impl World {
             round,
             error,
         });
-        // Asked for again by the next tick's `feed_followers`, or the next
-        // follower; a store that is down must not be hammered.
+        // Asked for again at the next tick: a store that is down must not be
+        // hammered.
     }
 
     /// Restored, or caught up.
@@ -196,18 +217,20 @@ impl World {
         now: Duration,
         worker: WorkerId,
         generation: Generation,
-        round: Round,
+        ready: Approach,
     ) {
         let Some(node) = self.pool.get_mut(&worker) else {
             return;
         };
-        if generation < node.told {
-            return; // said before it heard of the newest Prepare or Install
-        }
-        node.approach = Approach::Ready {
-            source: node.source(),
-            round,
+        let expected = match (node.approach, ready) {
+            (Approach::Idle, _) => false,
+            (_, Approach::Ready { source, .. }) => source == node.source(),
+            _ => false,
         };
+        if generation < node.told || !expected {
+            return; // said before it heard of the newest Prepare, Install or Follow
+        }
+        node.approach = ready;
         match &self.phase {
             Phase::Gathering { .. } => self.try_start(now),
             Phase::Running => self.plan(now),

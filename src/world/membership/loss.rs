@@ -36,15 +36,27 @@ impl World {
             return;
         }
         node.session = Session::Broken { since: now };
+        if self.saving == Some(worker) {
+            self.saving = None;
+        }
         let address = node.member.address.clone();
         self.out.push(Command::Probe(worker, address));
+    }
+
+    /// Whether what a member says of its connections in this generation still
+    /// matters: after an Install they are made anew, after a planned change
+    /// they are kept.
+    fn is_news(&self, generation: Generation) -> bool {
+        let in_force = |r: &GenerationRecord| {
+            r.generation <= generation || r.origin == (Origin::Planned { from: generation })
+        };
+        matches!(self.phase, Phase::Running) && self.current.as_ref().is_some_and(in_force)
     }
 
     /// A member can't reach a peer. Whether that peer is gone or just cut off
     /// is for us to find out.
     pub(super) fn accuse(&mut self, by: WorkerId, peer: WorkerId, generation: Generation) {
-        let in_force = self.current.as_ref().map(|r| r.generation);
-        if !matches!(self.phase, Phase::Running) || in_force > Some(generation) {
+        if !self.is_news(generation) {
             return;
         }
         if let Some(node) = self.pool.get_mut(&peer)
@@ -90,22 +102,18 @@ impl World {
         peer: WorkerId,
         generation: Generation,
     ) {
-        let in_force = self.current.as_ref().map(|r| r.generation);
-        if !matches!(self.phase, Phase::Running) || in_force > Some(generation) {
+        if !self.is_news(generation) {
             return;
         }
-        let strikes = self
-            .strikes
-            .entry((by.min(peer), by.max(peer)))
-            .or_default();
-        *strikes += 1;
-        if *strikes < 2 {
+        // By direction: the other side may tell of the same break later.
+        let before = self.strikes.insert((by, peer), now);
+        let patience = self.settings.patience;
+        if before.is_none_or(|before| now.saturating_sub(before) > patience) {
             return self.prepare(
                 now,
                 format!("workers {by} and {peer} lost their connection"),
             );
         }
-        self.strikes.remove(&(by.min(peer), by.max(peer)));
         let later = by.max(peer);
         let reason = format!("workers {by} and {peer} can't reach each other; the later one goes");
         self.send(
@@ -187,6 +195,15 @@ impl World {
     pub(super) fn unreported(&self, p: &Preparing) -> Vec<WorkerId> {
         let starting = self.current.is_none();
         let mut needed = self.required();
+        let left = |r: &GenerationRecord| r.members.iter().any(|m| self.pool.contains_key(&m.id));
+        if self.current.as_ref().is_some_and(|r| !left(r)) {
+            // No member is left: a follower may hold what they held.
+            let followers = self
+                .pool
+                .iter()
+                .filter(|(_, n)| !n.released && n.told == p.generation && n.source().is_some());
+            needed.extend(followers.map(|(w, _)| *w));
+        }
         if starting || self.current.as_ref().is_some_and(|r| r.paused) {
             let ready = self
                 .pool
@@ -213,6 +230,9 @@ impl World {
         if p.generation == generation {
             if let Some(round) = holdings.round {
                 self.reached = self.reached.max(round);
+                if let Some(node) = self.pool.get_mut(&worker) {
+                    node.progress = (holdings.installed, round);
+                }
             }
             p.reports.insert(worker, holdings);
             self.try_install(now);
@@ -246,15 +266,11 @@ impl World {
             admit: current.paused,
             members_min: self.settings.members_min,
             members_max: self.settings.members_max,
+            checkpoint: self.newest.as_ref().map_or(Round(0), |(_, round)| *round),
         });
         match outcome {
             reconcile::Outcome::Install(plan) => self.install(now, plan, &p),
-            reconcile::Outcome::Lost => {
-                self.lose_world();
-                if self.stopping {
-                    self.end(ReleaseReason::Stopped, Outcome::Stopped);
-                }
-            }
+            reconcile::Outcome::Lost => self.lose_world(),
         }
     }
 
@@ -343,7 +359,10 @@ impl World {
         if entered && matches!(self.phase, Phase::Running) {
             self.change_took_effect(now);
         }
-        self.release_leavers(now);
+        if matches!(self.phase, Phase::Running) {
+            self.release_leavers(now);
+            self.plan(now);
+        }
     }
 }
 

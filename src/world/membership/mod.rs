@@ -239,7 +239,8 @@ pub struct World {
     /// The newest round that anybody is known to have applied.
     reached: Round,
     started: bool,
-    strikes: BTreeMap<(WorkerId, WorkerId), u32>,
+    /// When a member last lost a peer that lives.
+    strikes: BTreeMap<(WorkerId, WorkerId), Duration>,
     idle_told: Vec<WorkerId>,
     out: Vec<Command>,
 }
@@ -344,8 +345,14 @@ impl World {
             } => {
                 self.progress(now, worker, generation, round, counters);
             }
-            FromWorker::Ready { generation, round } => self.ready(now, worker, generation, round),
-            FromWorker::NeedCheckpoint { round } => self.need_checkpoint(worker, round),
+            FromWorker::Ready {
+                generation,
+                round,
+                source,
+            } => {
+                self.ready(now, worker, generation, Approach::Ready { source, round });
+            }
+            FromWorker::NeedCheckpoint { round } => self.need_checkpoint(now, worker, round),
             FromWorker::Ack { generation } => self.acknowledged(now, worker, generation),
             FromWorker::Drain { reason } => self.drain(now, worker, reason),
             FromWorker::PeerLost { peer, generation } => self.accuse(worker, peer, generation),
@@ -357,7 +364,7 @@ impl World {
                 self.committed(now, worker, manifest, round, last);
             }
             FromWorker::SaveFailed { round, error } => self.save_failed(worker, round, error),
-            FromWorker::SourceLost { .. } => self.source_lost(worker),
+            FromWorker::SourceLost { .. } => self.source_lost(now, worker),
             FromWorker::JobFailed { error } => self.job_failed(error),
             FromWorker::Bye { reason } => self.bye(now, worker, reason),
         }

@@ -14,10 +14,21 @@ impl World {
             node.leaving.get_or_insert(reason);
         }
         match &self.phase {
-            Phase::Running if self.required().contains(&worker) => self.plan(now),
-            Phase::Preparing(_) => {} // planned after the Install
+            Phase::Ended(_) => {}
+            Phase::Preparing(_) => {} // planned, or let go, after the Install
+            _ if self.required().contains(&worker) => self.plan(now),
             _ => self.release(worker, ReleaseReason::Drained),
         }
+    }
+
+    /// Whether all members are known to be in the world in force, so that they
+    /// will hear of a change to it.
+    fn is_confirmed(&self, current: &GenerationRecord) -> bool {
+        current.members.iter().all(|m| {
+            self.pool
+                .get(&m.id)
+                .is_some_and(|n| n.progress.0 == current.generation)
+        })
     }
 
     /// Plans the next change if there is one to make and none on its way.
@@ -26,6 +37,9 @@ impl World {
         else {
             return;
         };
+        if current.members.is_empty() || !self.is_confirmed(current) {
+            return;
+        }
         let current = current.clone();
         if current.paused {
             return self.change_paused(now, &current);
@@ -125,25 +139,29 @@ impl World {
         }
     }
 
+    /// Whether everybody leaves, so that a checkpoint is all that remains.
+    pub(super) fn closes(&self) -> bool {
+        let (Phase::Running, Some(current)) = (&self.phase, &self.current) else {
+            return false;
+        };
+        let leaves = |m: &Member| self.pool.get(&m.id).is_none_or(|n| n.leaving.is_some());
+        let stands = current.members.is_empty() || current.paused;
+        stands && current.members.iter().all(leaves)
+    }
+
+    /// Who of the last ones is furthest, and how far.
+    pub(super) fn last_holder(&self) -> Option<(Round, WorkerId)> {
+        let current = self.current.as_ref()?;
+        let members = current.members.iter().map(|m| m.id);
+        let holders = members.chain(current.leavers.iter().copied());
+        let here = holders.filter_map(|w| self.pool.get(&w).map(|n| (w, n)));
+        let usable = here.filter(|(_, n)| n.session == Session::Open && !n.released);
+        usable.map(|(w, n)| (n.progress.1, w)).max()
+    }
+
     /// The last ones that hold the state write it down before they go.
     pub(super) fn save_before_leaving(&mut self) {
-        if self.saving.is_some() {
-            return;
-        }
-        let Some(current) = &self.current else { return };
-        let holders = current
-            .members
-            .iter()
-            .map(|m| m.id)
-            .chain(current.leavers.iter().copied());
-        let writer = holders
-            .filter(|w| {
-                self.pool
-                    .get(w)
-                    .is_some_and(|n| n.session == Session::Open && !n.released)
-            })
-            .min();
-        if let Some(writer) = writer {
+        if let (None, Some((_, writer))) = (self.saving, self.last_holder()) {
             self.saving = Some(writer);
             self.send(writer, ToWorker::Save);
         }
@@ -186,6 +204,7 @@ impl World {
         if unheard {
             self.pending = None;
             self.persist();
+            self.feed_followers();
         }
     }
 
@@ -219,12 +238,32 @@ impl World {
 
     /// What a new generation makes possible or necessary.
     pub(super) fn after_change(&mut self, now: Duration) {
-        if self.current.as_ref().is_some_and(|r| r.members.is_empty()) {
-            return self.save_before_leaving();
+        if !self.stopping {
+            self.let_go_bystanders();
+        }
+        if self.closes() {
+            self.save_before_leaving();
         }
         self.feed_followers();
+        self.serve_checkpoints();
         self.release_leavers(now);
         self.plan(now);
+    }
+
+    /// Lets those go that want to and that the world doesn't need.
+    pub(super) fn let_go_bystanders(&mut self) {
+        let required = self.required();
+        let leaving = self
+            .pool
+            .iter()
+            .filter(|(_, n)| n.leaving.is_some() && !n.released);
+        let free: Vec<WorkerId> = leaving
+            .map(|(w, _)| *w)
+            .filter(|w| !required.contains(w))
+            .collect();
+        for worker in free {
+            self.release(worker, ReleaseReason::Drained);
+        }
     }
 
     /// Lets leavers go once every member has applied all that they helped with.
@@ -271,6 +310,7 @@ impl World {
         if self.saving == Some(worker) {
             self.saving = None;
         }
+        self.drop_unheard_change(worker);
         self.send(worker, ToWorker::Release(reason));
         self.note(Note::Left {
             worker,

@@ -3,6 +3,9 @@
 
 use super::*;
 
+/// Why everybody leaves after a Stop.
+const STOPS: &str = "the coordinator stops";
+
 impl World {
     /// A worker's session is open: a newcomer, or one that lost its session.
     pub(super) fn hello(
@@ -17,12 +20,17 @@ impl World {
             let reason = reason.clone();
             return self.send(worker, ToWorker::Release(reason));
         }
-        let known = self.pool.get_mut(&worker).map(|node| {
+        let asked = match (self.stopping, holdings.leaving) {
+            (true, _) => Some(STOPS.to_owned()),
+            (false, true) => Some("it asked to, in an earlier session".to_owned()),
+            (false, false) => None,
+        };
+        if let Some(node) = self.pool.get_mut(&worker) {
             node.session = Session::Open;
             node.accused = None;
-        });
-        if known.is_some() {
-            return self.returned(now, worker, &holdings);
+            node.told = holdings.fence;
+            node.leaving = node.leaving.take().or(asked);
+            return self.returned(now, worker);
         }
         let recorded = match &self.phase {
             Phase::Recovering { awaited, .. } => awaited.contains(&worker),
@@ -40,7 +48,7 @@ impl World {
             told: Generation::NONE,
             progress: (holdings.installed, holdings.round.unwrap_or_default()),
             counters: Default::default(),
-            leaving: None,
+            leaving: asked,
             accused: None,
             released: false,
         };
@@ -48,6 +56,9 @@ impl World {
         self.pool.insert(worker, node);
         if self.stopping && !recorded {
             return self.send(worker, ToWorker::Release(ReleaseReason::Stopped));
+        }
+        if holdings.leaving && !recorded {
+            return self.release(worker, ReleaseReason::Drained);
         }
         match &mut self.phase {
             Phase::Recovering { awaited, .. } if recorded => {
@@ -67,25 +78,24 @@ impl World {
 
     /// A session that broke is back. Whatever was missed is made good by the
     /// one mechanism that needs no memory of what was said: a new Prepare.
-    fn returned(&mut self, now: Duration, worker: WorkerId, holdings: &Holdings) {
+    fn returned(&mut self, now: Duration, worker: WorkerId) {
+        if self.saving == Some(worker) {
+            self.saving = None;
+        }
+        self.drop_unheard_change(worker);
+        if let Some(node) = self.pool.get_mut(&worker) {
+            node.approach = Approach::Idle;
+        }
         match &self.phase {
             Phase::Preparing(p) => {
                 let generation = p.generation;
                 self.send(worker, ToWorker::Prepare { generation });
             }
             Phase::Running if self.required().contains(&worker) => {
-                let in_force = self.current.as_ref().map(|r| r.generation);
-                let pending = self.pending.as_ref().map(|p| p.record.generation);
-                let agrees = Some(holdings.installed) == in_force
-                    || (pending.is_some() && Some(holdings.installed) == pending);
-                if !agrees || holdings.fence != holdings.installed || self.pending.is_some() {
-                    self.prepare(now, format!("worker {worker} came back to its session"));
-                }
+                self.prepare(now, format!("worker {worker} came back to its session"));
             }
             Phase::Running => {
-                if let Some(node) = self.pool.get_mut(&worker) {
-                    node.approach = Approach::Idle;
-                }
+                self.let_go_bystanders();
                 self.feed_followers();
             }
             Phase::Gathering {
@@ -140,6 +150,9 @@ impl World {
 
     /// Nobody holds a state that a world could go on from.
     pub(super) fn lose_world(&mut self) {
+        if self.stopping {
+            return self.end(ReleaseReason::Stopped, Outcome::Stopped);
+        }
         if self.current.as_ref().is_some_and(|r| !r.members.is_empty()) {
             self.note(Note::WorldLost {
                 round: self.reached,
@@ -166,6 +179,7 @@ impl World {
         for node in self.pool.values_mut() {
             node.approach = Approach::Idle;
         }
+        self.let_go_bystanders();
     }
 
     pub(super) fn start_point(&mut self, now: Duration, manifest: Option<String>, round: Round) {
@@ -254,16 +268,14 @@ impl World {
             return;
         }
         self.stopping = true;
-        let reason = "the coordinator stops".to_owned();
         for node in self.pool.values_mut() {
-            node.leaving.get_or_insert_with(|| reason.clone());
+            node.leaving.get_or_insert_with(|| STOPS.to_owned());
         }
         match &self.phase {
-            Phase::Gathering { .. } | Phase::Recovering { .. } => {
-                self.end(ReleaseReason::Stopped, Outcome::Stopped);
-            }
+            Phase::Gathering { .. } => self.end(ReleaseReason::Stopped, Outcome::Stopped),
             Phase::Running => self.plan(now),
-            Phase::Preparing(_) | Phase::Ended(_) => {}
+            // Planned once it is known what there is to save.
+            Phase::Recovering { .. } | Phase::Preparing(_) | Phase::Ended(_) => {}
         }
     }
 
@@ -296,7 +308,13 @@ impl World {
                     self.depart(now, worker, reason);
                 }
             }
-            Phase::Running => self.feed_followers(),
+            Phase::Running => {
+                if self.closes() {
+                    self.save_before_leaving();
+                }
+                self.feed_followers();
+                self.serve_checkpoints();
+            }
             _ => {}
         }
     }

@@ -1,0 +1,244 @@
+//! The simulated coordinator: the machine, its durable store, its sessions.
+
+use std::collections::BTreeMap;
+
+use super::super::membership::{Command, Durable, Event, Note, Outcome, Probe, Settings, World};
+use super::super::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
+use super::super::{Member, Round, WorkerId};
+use super::Planted;
+use super::env::Env;
+use super::network::{Delivery, End, LinkId, Message};
+
+/// What it has asked somebody else for.
+#[derive(Clone, Copy, Debug)]
+pub enum Errand {
+    Probe(WorkerId),
+    FindStart,
+}
+
+/// The coordinator's node: what lives there, and what survives a crash.
+pub struct Coordinator {
+    pub settings: Settings,
+    /// `None` while it is down.
+    pub world: Option<World>,
+    pub incarnation: u32,
+    pub durable: Durable,
+    pub errands: Vec<Errand>,
+    pub stop_asked: bool,
+    pub outcome: Option<Outcome>,
+    /// It dies after so many more commands.
+    pub fuse: Option<usize>,
+    sessions: BTreeMap<WorkerId, LinkId>,
+    admitted: u32,
+}
+
+impl Coordinator {
+    pub fn new(settings: Settings) -> Coordinator {
+        Coordinator {
+            settings,
+            world: None,
+            incarnation: 0,
+            durable: Durable::default(),
+            errands: Vec::new(),
+            stop_asked: false,
+            outcome: None,
+            fuse: None,
+            sessions: BTreeMap::new(),
+            admitted: 0,
+        }
+    }
+
+    /// Starts, or starts again, with what is durable.
+    pub fn start(&mut self, env: &mut Env) {
+        self.incarnation += 1;
+        self.admitted = 0;
+        env.log(|| {
+            format!(
+                "coordinator starts as {} with {:?}",
+                self.incarnation, self.durable
+            )
+        });
+        let durable = self.durable.clone();
+        self.fuse = None;
+        let mut world = World::new(self.settings.clone(), self.incarnation, durable, env.now);
+        let commands = world.begin();
+        self.world = Some(world);
+        if env.store.is_finished() {
+            self.outcome = Some(Outcome::Finished {
+                manifest: "found".into(),
+            });
+        }
+        self.execute(env, commands);
+        if self.stop_asked {
+            self.event(env, Event::Stop);
+        }
+    }
+
+    /// Its process is gone; what it has persisted stays.
+    pub fn crash(&mut self, env: &mut Env) {
+        env.log(|| "coordinator crashes".into());
+        self.world = None;
+        self.sessions.clear();
+        self.errands.clear();
+        env.net.vanish(End::Coordinator, &mut env.random);
+    }
+
+    /// Gives a newcomer its name.
+    pub fn register(&mut self) -> WorkerId {
+        self.admitted += 1;
+        WorkerId::new(self.incarnation, self.admitted)
+    }
+
+    pub fn deliver(&mut self, env: &mut Env, link: LinkId, from: End, what: Delivery) {
+        let End::Worker(worker) = from else { return };
+        let ours = self.sessions.get(&worker) == Some(&link);
+        match what {
+            Delivery::Message(Message::Hello(holdings)) => self.hello(env, link, worker, holdings),
+            Delivery::Message(Message::FromWorker(message)) if ours => {
+                self.said(env, worker, message);
+            }
+            Delivery::Lost if ours => {
+                self.sessions.remove(&worker);
+                self.event(env, Event::SessionBroken(worker));
+            }
+            _ => {}
+        }
+    }
+
+    fn hello(&mut self, env: &mut Env, link: LinkId, worker: WorkerId, holdings: Holdings) {
+        if let Some(old) = self.sessions.insert(worker, link) {
+            env.net.close(old, End::Coordinator);
+        }
+        env.log(|| format!("{worker:?} says hello with {holdings:?}"));
+        if matches!(self.outcome, Some(Outcome::Finished { .. })) {
+            return self.send(env, worker, ToWorker::Release(ReleaseReason::Finished));
+        }
+        let weight = 1 + (worker.0 % 2) as u32;
+        let member = Member {
+            id: worker,
+            address: worker.to_string(),
+            weight,
+        };
+        let name = format!("node {worker}");
+        self.event(
+            env,
+            Event::Hello {
+                worker,
+                member,
+                name,
+                holdings,
+            },
+        );
+    }
+
+    fn said(&mut self, env: &mut Env, worker: WorkerId, message: FromWorker) {
+        env.log(|| format!("coordinator hears from {worker:?}: {message:?}"));
+        if matches!(message, FromWorker::PeerLost { .. }) {
+            env.count("peer lost told");
+        }
+        self.event(env, Event::From(worker, message));
+    }
+
+    /// Somebody answers.
+    pub fn errand(&mut self, env: &mut Env, index: usize) {
+        let event = match self.errands.remove(index) {
+            Errand::Probe(worker) => {
+                let lives = env.alive.contains(&worker);
+                let probe = if lives {
+                    Probe::Accepted
+                } else {
+                    Probe::Refused
+                };
+                env.log(|| format!("{worker:?} is probed: {probe:?}"));
+                Event::Probed(worker, probe)
+            }
+            Errand::FindStart => match env.store.newest() {
+                Some((manifest, found)) => Event::Start {
+                    manifest: Some(manifest),
+                    round: found.round,
+                },
+                None => Event::Start {
+                    manifest: None,
+                    round: Round(0),
+                },
+            },
+        };
+        self.event(env, event);
+    }
+
+    pub fn event(&mut self, env: &mut Env, event: Event) {
+        let Some(world) = &mut self.world else { return };
+        let before = (world.current().cloned(), self.durable.pending.clone());
+        let commands = world.handle(env.now, event);
+        for command in &commands {
+            if let Command::Note(Note::Installed {
+                record, recomputed, ..
+            }) = command
+            {
+                let old = [&before.0, &before.1];
+                super::invariants::recomputed_at_most_what_was_lost(env, old, record, *recomputed);
+            }
+        }
+        self.execute(env, commands);
+    }
+
+    fn execute(&mut self, env: &mut Env, commands: Vec<Command>) {
+        for command in commands {
+            match &mut self.fuse {
+                Some(0) => return,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            match command {
+                Command::Persist(durable) => {
+                    if env.planted != Some(Planted::NothingDurable) {
+                        self.durable = durable;
+                    }
+                }
+                Command::Send(worker, message) => self.send(env, worker, message),
+                Command::Probe(worker, _) => self.errands.push(Errand::Probe(worker)),
+                Command::FindStart => self.errands.push(Errand::FindStart),
+                Command::Note(note) => Self::note(env, &note),
+                Command::End(outcome) => {
+                    env.log(|| format!("the run ends: {outcome:?}"));
+                    self.outcome = Some(outcome);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, env: &mut Env, worker: WorkerId, message: ToWorker) {
+        match &message {
+            ToWorker::Prepare { .. } => env.count("prepare told"),
+            ToWorker::Release(ReleaseReason::Evicted(_)) => env.count("evicted"),
+            _ => {}
+        }
+        if let Some(link) = self.sessions.get(&worker) {
+            env.net
+                .send(*link, End::Coordinator, Message::ToWorker(message));
+        }
+    }
+
+    fn note(env: &mut Env, note: &Note) {
+        env.log(|| format!("note: {note:?}"));
+        match note {
+            Note::Installed { record, .. } => {
+                env.count(match record.origin {
+                    super::super::Origin::Installed => "installed",
+                    super::super::Origin::Planned { .. } => "change entered",
+                });
+                if record.paused {
+                    env.count("paused");
+                }
+                if record.source.is_some() {
+                    env.count("source named");
+                }
+            }
+            Note::Joined(..) => env.count("joined"),
+            Note::Left { drained: true, .. } => env.count("drained"),
+            Note::WorldLost { .. } => env.count("world lost"),
+            Note::Suspicious(what) => env.broken(what.clone()),
+            _ => {}
+        }
+    }
+}

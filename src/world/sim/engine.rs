@@ -1,0 +1,148 @@
+//! The compute thread of a simulated worker: one thing at a time, in order.
+
+use std::collections::VecDeque;
+
+use super::super::member::{Event, Task};
+use super::super::{Round, WorkerId};
+use super::env::{Checkpoint, Env};
+use super::values::Sum;
+
+/// A partial sum and the micro-batches in it.
+#[derive(Clone, Default, Debug)]
+pub struct Partial {
+    pub sum: Sum,
+    pub held: Vec<u32>,
+}
+
+pub enum Job {
+    Restore {
+        task: Task,
+        manifest: Option<String>,
+    },
+    Compute {
+        task: Task,
+        round: Round,
+        left: VecDeque<u32>,
+        partial: Partial,
+        stop: bool,
+    },
+    Apply {
+        task: Task,
+        round: Round,
+        sum: Sum,
+    },
+    Save {
+        last: bool,
+    },
+}
+
+/// What a finished job came to.
+pub enum Answer {
+    Restored(Event),
+    Computed(Event, Partial),
+    Applied(Event, Round, Sum),
+    Saved(Checkpoint),
+}
+
+#[derive(Default)]
+pub struct Engine {
+    pub jobs: VecDeque<Job>,
+    pub state: Option<(Round, u64)>,
+}
+
+impl Engine {
+    pub fn stop(&mut self) {
+        for job in &mut self.jobs {
+            if let Job::Compute { stop, .. } = job {
+                *stop = true;
+            }
+        }
+    }
+
+    /// Does the next bit of work.
+    pub fn work(&mut self, me: WorkerId, env: &mut Env) -> Option<Answer> {
+        if let Some(Job::Compute {
+            round,
+            left,
+            partial,
+            stop,
+            ..
+        }) = self.jobs.front_mut()
+        {
+            // A micro-batch that was at hand when it was told to stop is finished.
+            let goes_on = !*stop || env.random.chance(30);
+            if let (Some(m), true) = (left.front().copied(), goes_on) {
+                left.pop_front();
+                let (round, state) = (*round, self.state);
+                match state {
+                    Some((at, state)) if at == round => {
+                        partial.sum.add(Sum::gradient(round, m, state));
+                        partial.held.push(m);
+                        *env.computed.entry((round, m)).or_default() += 1;
+                        env.log(|| format!("{me:?} computed {m} of {round:?}"));
+                    }
+                    other => env.broken(format!("{me:?} computes {round:?} at {other:?}")),
+                }
+                if !left.is_empty() {
+                    return None;
+                }
+            }
+        }
+        Some(match self.jobs.pop_front()? {
+            Job::Restore { task, manifest } => self.restore(task, manifest, env),
+            Job::Compute { task, partial, .. } => {
+                let held = partial.held.clone();
+                Answer::Computed(Event::Computed { task, held }, partial)
+            }
+            Job::Apply { task, round, sum } => self.apply(me, task, round, sum, env),
+            Job::Save { last } => {
+                let (round, state) = self.state.unwrap_or_default();
+                Answer::Saved(Checkpoint { round, state, last })
+            }
+        })
+    }
+
+    fn restore(&mut self, task: Task, manifest: Option<String>, env: &mut Env) -> Answer {
+        let (round, state) = match &manifest {
+            None => (Round(0), env.course.state(Round(0))),
+            Some(manifest) => {
+                let found = env.store.checkpoints[manifest];
+                (found.round, found.state)
+            }
+        };
+        if env.course.state(round) != state {
+            env.broken(format!("checkpoint {manifest:?} holds another state"));
+        }
+        self.state = Some((round, state));
+        Answer::Restored(Event::Restored {
+            task,
+            round,
+            next: env.course.next(round),
+        })
+    }
+
+    fn apply(&mut self, me: WorkerId, task: Task, round: Round, sum: Sum, env: &mut Env) -> Answer {
+        let applied = match self.state {
+            Some((at, state)) if at == round => env.course.apply(round, state, sum),
+            other => Err(format!("sum {round} at {other:?}")),
+        };
+        match applied {
+            Ok(state) => self.state = Some((round.next(), state)),
+            Err(why) => {
+                env.broken(format!("{me:?}: {why}"));
+                self.state = Some((round.next(), env.course.state(round.next())));
+            }
+        }
+        let next = env.course.next(round.next());
+        let checkpoint = env.course.wants_checkpoint(round.next());
+        Answer::Applied(
+            Event::Applied {
+                task,
+                next,
+                checkpoint,
+            },
+            round,
+            sum,
+        )
+    }
+}

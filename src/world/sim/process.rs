@@ -1,0 +1,367 @@
+//! A simulated worker: the machine, and around it what the rim does for it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::super::member::{Command, Event, Member, SumSource};
+use super::super::message::{FromWorker, ReleaseReason, ToWorker};
+use super::super::{GenerationRecord, Round, WorkerId};
+use super::Planted;
+use super::engine::{Answer, Engine, Job, Partial};
+use super::env::{Checkpoint, Env};
+use super::network::{Delivery, End, Frame, Kind, LinkId, Message};
+use super::values::Sum;
+
+/// One worker process.
+pub struct Process {
+    pub id: WorkerId,
+    pub member: Member,
+    pub engine: Engine,
+    pub session: Option<LinkId>,
+    /// Snapshots on their way to the store.
+    pub uploads: Vec<Checkpoint>,
+    pub draining: bool,
+    /// Told to go, and why.
+    pub exited: Option<ReleaseReason>,
+    /// It dies after so many more commands.
+    pub fuse: Option<usize>,
+    pub(super) exchange: BTreeMap<WorkerId, LinkId>,
+    /// Frames for peers that haven't dialled us yet.
+    pub(super) waiting: BTreeMap<WorkerId, Vec<Frame>>,
+    pub(super) subscribers: BTreeMap<WorkerId, LinkId>,
+    pub(super) source: Option<(WorkerId, LinkId)>,
+    pub(super) held: VecDeque<(WorkerId, Frame)>,
+    pub(super) partial: Partial,
+    pub(super) reduced: Vec<Sum>,
+    pub(super) stored: BTreeMap<(WorkerId, u32), Sum>,
+    pub(super) votes: BTreeMap<super::super::Generation, u32>,
+    pub(super) kept: Option<(Round, Sum)>,
+    pub(super) streamed: BTreeMap<Round, Sum>,
+    pub(super) fetched: Option<Sum>,
+    /// Said while there was no session.
+    backlog: Vec<FromWorker>,
+}
+
+/// Every member owns so many buckets.
+pub const BUCKETS: u32 = 2;
+
+impl Process {
+    pub fn new(id: WorkerId) -> Process {
+        let buckets = |_: u64, owners: usize| vec![BUCKETS; owners];
+        Process {
+            id,
+            member: Member::new(id, std::sync::Arc::new(buckets)),
+            engine: Engine::default(),
+            session: None,
+            uploads: Vec::new(),
+            draining: false,
+            exited: None,
+            fuse: None,
+            exchange: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
+            source: None,
+            held: VecDeque::new(),
+            partial: Partial::default(),
+            reduced: vec![Sum::default(); BUCKETS as usize],
+            stored: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            kept: None,
+            streamed: BTreeMap::new(),
+            fetched: None,
+            backlog: Vec::new(),
+        }
+    }
+
+    pub fn end(&self) -> End {
+        End::Worker(self.id)
+    }
+
+    /// Opens a session and says what it holds, then what had to wait.
+    pub fn open_session(&mut self, env: &mut Env) {
+        let link = env.net.open(Kind::Control, self.end(), End::Coordinator);
+        self.session = Some(link);
+        env.net
+            .send(link, self.end(), Message::Hello(self.member.holdings()));
+        for message in std::mem::take(&mut self.backlog) {
+            self.tell(env, message);
+        }
+    }
+
+    pub fn tell(&mut self, env: &mut Env, message: FromWorker) {
+        self.check_holdings(env);
+        let lasting = matches!(
+            message,
+            FromWorker::Committed { .. } | FromWorker::SaveFailed { .. } | FromWorker::Drain { .. }
+        );
+        match self.session {
+            Some(link) => env.net.send(link, self.end(), Message::FromWorker(message)),
+            None if lasting => self.backlog.push(message),
+            None => {}
+        }
+    }
+
+    pub fn tell_progress(&mut self, env: &mut Env) {
+        if let Some(round) = self.member.round() {
+            let generation = self.member.installed();
+            let counters = Default::default();
+            self.tell(
+                env,
+                FromWorker::Progress {
+                    generation,
+                    round,
+                    counters,
+                },
+            );
+        }
+    }
+
+    /// What the machine says about its sums is true of the rim's.
+    fn check_holdings(&self, env: &mut Env) {
+        let holdings = self.member.holdings();
+        if holdings.has_last_sum && self.kept.map(|(round, _)| round.next()) != holdings.round {
+            env.broken(format!("{:?} says it holds a sum that it lacks", self.id));
+        }
+    }
+
+    /// Something comes over a connection, or the connection is gone.
+    pub fn deliver(&mut self, env: &mut Env, link: LinkId, from: End, what: (Kind, Delivery)) {
+        match (what, from) {
+            ((Kind::Control, Delivery::Lost), _) => self.session = None,
+            ((Kind::Control, Delivery::Message(Message::ToWorker(message))), _) => {
+                self.control(env, message);
+            }
+            ((_, Delivery::Lost), End::Worker(peer)) => self.link_lost(env, link, peer),
+            ((_, Delivery::Message(message)), End::Worker(peer)) => {
+                self.peer_message(env, link, peer, message);
+            }
+            _ => env.broken("a message from nowhere".into()),
+        }
+    }
+
+    fn control(&mut self, env: &mut Env, message: ToWorker) {
+        env.log(|| format!("{:?} is told {message:?}", self.id));
+        if let (ToWorker::Prepare { generation }, Some(Planted::ReportAtOnce)) =
+            (&message, env.planted)
+        {
+            let (generation, holdings) = (*generation, self.member.holdings());
+            self.tell(
+                env,
+                FromWorker::Report {
+                    generation,
+                    holdings,
+                },
+            );
+        }
+        self.event(env, Event::Control(message));
+    }
+
+    pub(super) fn link_lost(&mut self, env: &mut Env, link: LinkId, peer: WorkerId) {
+        env.log(|| format!("{:?} loses a connection with {peer:?}", self.id));
+        if self.exchange.get(&peer) == Some(&link) {
+            self.exchange.remove(&peer);
+            self.event(env, Event::PeerLost(peer));
+        } else if self.subscribers.get(&peer) == Some(&link) {
+            self.subscribers.remove(&peer);
+            self.event(env, Event::Unsubscribed(peer));
+        } else if self.source == Some((peer, link)) {
+            self.source = None;
+            self.streamed.clear();
+            self.event(
+                env,
+                Event::SourceLost {
+                    from: peer,
+                    error: "it broke".into(),
+                },
+            );
+        }
+    }
+
+    /// The compute thread does its next bit.
+    pub fn work(&mut self, env: &mut Env) {
+        let Some(answer) = self.engine.work(self.id, env) else {
+            return;
+        };
+        match answer {
+            Answer::Restored(event) => {
+                self.kept = None;
+                self.event(env, event);
+            }
+            Answer::Computed(event, partial) => {
+                self.partial = partial;
+                self.event(env, event);
+            }
+            Answer::Applied(event, round, sum) => {
+                self.kept = Some((round, sum));
+                env.count("applied");
+                env.log(|| format!("{:?} applied {round:?}", self.id));
+                self.event(env, event);
+            }
+            Answer::Saved(checkpoint) => self.uploads.push(checkpoint),
+        }
+    }
+
+    /// A snapshot reaches the store, or doesn't.
+    pub fn upload(&mut self, env: &mut Env) {
+        let checkpoint = self.uploads.remove(0);
+        let Checkpoint { round, last, .. } = checkpoint;
+        match env.store.commit(checkpoint) {
+            Some(manifest) => {
+                env.log(|| format!("{:?} committed {manifest}", self.id));
+                self.tell(
+                    env,
+                    FromWorker::Committed {
+                        manifest,
+                        round,
+                        last,
+                    },
+                );
+            }
+            None => {
+                env.count("failed write");
+                self.tell(
+                    env,
+                    FromWorker::SaveFailed {
+                        round,
+                        error: "the store is down".into(),
+                    },
+                );
+                if last {
+                    self.uploads.push(checkpoint);
+                }
+            }
+        }
+    }
+
+    pub fn drain(&mut self, env: &mut Env) {
+        env.log(|| format!("{:?} is drained", self.id));
+        self.draining = true;
+        self.event(
+            env,
+            Event::Drain {
+                reason: "notice".into(),
+            },
+        );
+    }
+
+    /// Hands an event to the machine, does what it decides, and looks again at
+    /// the frames that came too early.
+    pub fn event(&mut self, env: &mut Env, event: Event) {
+        self.handle(env, event);
+        self.offer_held(env);
+        let leaves = |r: &GenerationRecord| r.leavers.contains(&self.id) && !r.has(self.id);
+        if env.planted == Some(Planted::LeaverGoesAtOnce)
+            && self.exited.is_none()
+            && self.member.record().is_some_and(leaves)
+        {
+            self.exit(env, ReleaseReason::Drained);
+        }
+    }
+
+    pub(super) fn handle(&mut self, env: &mut Env, event: Event) {
+        if self.exited.is_some() || self.fuse == Some(0) {
+            return;
+        }
+        let commands = self.member.handle(event);
+        match commands {
+            Ok(commands) => {
+                for command in commands {
+                    match &mut self.fuse {
+                        Some(0) => return,
+                        Some(left) => *left -= 1,
+                        None => {}
+                    }
+                    self.command(env, command);
+                }
+            }
+            Err(violation) => env.broken(format!("{:?}: {violation}", self.id)),
+        }
+    }
+
+    fn command(&mut self, env: &mut Env, command: Command) {
+        if env.trace && !matches!(command, Command::Tell(FromWorker::Progress { .. })) {
+            env.log(|| format!("{:?} {command:?}", self.id));
+        }
+        match command {
+            Command::Tell(message) => self.tell(env, message),
+            Command::Restore { task, manifest } => {
+                self.engine.jobs.push_back(Job::Restore { task, manifest });
+            }
+            Command::Compute {
+                task,
+                round,
+                micro_batches,
+                fresh,
+            } => {
+                self.begin_round(env, fresh);
+                let (left, partial) = (micro_batches.into(), self.partial.clone());
+                self.engine.jobs.push_back(Job::Compute {
+                    task,
+                    round,
+                    left,
+                    partial,
+                    stop: false,
+                });
+            }
+            Command::StopCompute => self.engine.stop(),
+            Command::Apply { task, round, sum } => {
+                let sum = self.sum_from(env, round, sum);
+                self.engine.jobs.push_back(Job::Apply { task, round, sum });
+            }
+            Command::Save { last } => self.engine.jobs.push_back(Job::Save { last }),
+            Command::Exit(reason) => self.exit(env, reason),
+            exchange => self.peer_command(env, exchange),
+        }
+    }
+
+    fn begin_round(&mut self, env: &Env, fresh: bool) {
+        self.reduced.fill(Sum::default());
+        self.stored.clear();
+        self.votes.clear();
+        if fresh {
+            self.partial = Partial::default();
+        } else if env.planted == Some(Planted::PartialNotKept) {
+            self.partial.sum = Sum::default();
+        }
+    }
+
+    fn sum_from(&mut self, env: &mut Env, round: Round, source: SumSource) -> Sum {
+        let sum = match source {
+            SumSource::Partial => Some(self.partial.sum),
+            SumSource::Exchange => self.assembled(env),
+            SumSource::Fetched => {
+                env.count("fetched");
+                self.fetched.take()
+            }
+            SumSource::Streamed => {
+                env.count("streamed");
+                self.streamed = self.streamed.split_off(&round);
+                self.streamed.remove(&round)
+            }
+        };
+        sum.unwrap_or_else(|| {
+            env.broken(format!(
+                "{:?} has no sum of {round:?} from {source:?}",
+                self.id
+            ));
+            Sum::default()
+        })
+    }
+
+    pub(super) fn exit(&mut self, env: &mut Env, reason: ReleaseReason) {
+        self.tell(
+            env,
+            FromWorker::Bye {
+                reason: format!("{reason:?}"),
+            },
+        );
+        self.exited = Some(reason);
+        let links = self.exchange.values().chain(self.subscribers.values());
+        let links = links
+            .chain(self.source.iter().map(|(_, link)| link))
+            .chain(&self.session);
+        for link in links {
+            env.net.close(*link, End::Worker(self.id));
+        }
+        env.alive.remove(&self.id);
+    }
+}
