@@ -204,7 +204,7 @@ fn first_shares(
     }
     let held: BTreeSet<u32> = shares.values().flatten().copied().collect();
     let mut owner = BTreeMap::new();
-    for member in &s.current.members {
+    for member in s.current.members.iter().filter(|_| begun) {
         for m in s.current.share(member.id, base, total) {
             owner.insert(m, member.id);
         }

@@ -225,7 +225,10 @@ pub enum Command {
         /// Which sum.
         round: Round,
     },
-    /// See to it that all members of this record are connected with us.
+    /// See to it that all members of this record, and its source, are
+    /// connected with us; the later worker of two dials. Where a new connection
+    /// takes the place of one that we believed to be up, [`Event::PeerLost`]
+    /// says so: what was sent on the old one may be lost.
     Connect(GenerationRecord),
     /// Subscribe to a member's sums, on a connection of its own.
     Follow {
@@ -236,7 +239,8 @@ pub enum Command {
     },
     /// Give up the subscription and the sums held from it.
     Unfollow,
-    /// Write a checkpoint of the state as it is.
+    /// Write a checkpoint of the state as it is. The last one of the run is
+    /// tried again until it is written: the end waits for it.
     Save {
         /// It is the last one of the run.
         last: bool,

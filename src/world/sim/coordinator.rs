@@ -144,10 +144,11 @@ impl Coordinator {
         let event = match self.errands.remove(index) {
             Errand::Probe(worker) => {
                 let lives = env.alive.contains(&worker);
-                let probe = if lives {
-                    Probe::Accepted
-                } else {
-                    Probe::Refused
+                let hidden = env.random.chance(if lives { 5 } else { 30 });
+                let probe = match (hidden, lives) {
+                    (true, _) => Probe::Silent,
+                    (false, true) => Probe::Accepted,
+                    (false, false) => Probe::Refused,
                 };
                 env.log(|| format!("{worker:?} is probed: {probe:?}"));
                 Event::Probed(worker, probe)
@@ -235,10 +236,18 @@ impl Coordinator {
                 }
             }
             Note::Joined(..) => env.count("joined"),
+            Note::Left { reason, .. } if is_given_up(reason) => env.count("given up"),
             Note::Left { drained: true, .. } => env.count("drained"),
             Note::WorldLost { .. } => env.count("world lost"),
             Note::Suspicious(what) => env.broken(what.clone()),
             _ => {}
         }
     }
+}
+
+/// A worker that lives may have been given up for such a reason.
+fn is_given_up(reason: &str) -> bool {
+    ["reach", "silent", "in time"]
+        .iter()
+        .any(|sign| reason.contains(sign))
 }

@@ -114,8 +114,7 @@ impl Run {
                 Outcome::Stopped => "stopped",
                 Outcome::Failed(_) => "failed",
             });
-            let nobody_evicted = !self.env.counts.contains_key("evicted");
-            let free = self.costs_nothing && nobody_evicted;
+            let free = self.costs_nothing && !self.env.counts.contains_key("given up");
             invariants::at_the_end(&mut self.env, &outcome, free);
         }
         Report {
