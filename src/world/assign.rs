@@ -62,8 +62,8 @@ mod tests {
             prop_assert_eq!(next, m);
             let total: u64 = weights.iter().map(|w| u64::from(*w)).sum();
             for (share, weight) in shares.iter().zip(&weights) {
-                if total > 0 {
-                    let fair = u64::from(m) * u64::from(*weight) / total;
+                let fair = (u64::from(m) * u64::from(*weight)).checked_div(total);
+                if let Some(fair) = fair {
                     let got = u64::from(share.end - share.start);
                     prop_assert!(got == fair || got == fair + 1);
                 }

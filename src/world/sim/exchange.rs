@@ -238,20 +238,18 @@ impl Process {
         message: Message,
     ) {
         match message {
-            Message::Frame(frame) => {
-                if self.exchange.get(&from) == Some(&link) {
-                    self.take_frame(env, from, frame);
-                    self.offer_held(env);
-                }
+            Message::Frame(frame) if self.exchange.get(&from) == Some(&link) => {
+                self.take_frame(env, from, frame);
+                self.offer_held(env);
             }
             Message::Dial => self.dialled(env, from, link),
             Message::Subscribe => self.subscribed_by(env, from, link),
-            streamed if self.source == Some((from, link)) => self.from_source(env, from, streamed),
+            streamed if self.source == Some((from, link)) => self.source_says(env, from, streamed),
             _ => {} // of a subscription that was given up
         }
     }
 
-    fn from_source(&mut self, env: &mut Env, from: WorkerId, message: Message) {
+    fn source_says(&mut self, env: &mut Env, from: WorkerId, message: Message) {
         match message {
             Message::Subscribed { first, record } => {
                 env.log(|| format!("{:?} is sent sums from {first:?} by {from:?}", self.id));

@@ -122,7 +122,7 @@ const HAPPENED: [&str; 25] = [
 /// `SEEDS=n` for another length than the usual one.
 #[test]
 fn a_run_finishes_with_the_right_state_whatever_breaks() {
-    let seeds = number_from("SEEDS").unwrap_or(4000);
+    let seeds = number_from("SEEDS").unwrap_or(10_000);
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     let mut failed = Vec::new();
     for seed in 0..seeds {
@@ -156,7 +156,7 @@ fn a_run_finishes_with_the_right_state_whatever_breaks() {
 #[test]
 fn every_planted_mistake_is_noticed() {
     for planted in PLANTED {
-        let seeds = number_from("SEEDS").unwrap_or(4000);
+        let seeds = number_from("SEEDS").unwrap_or(10_000);
         let noticed = (0..seeds).find(|seed| !run(*seed, Some(planted), false).broken.is_empty());
         println!("{planted:?}: {noticed:?}");
         assert!(noticed.is_some(), "{planted:?} goes unnoticed");

@@ -1,0 +1,176 @@
+//! Rounds, and the changes that are voted for in them.
+
+use super::*;
+
+#[test]
+fn a_member_contributes_its_share_and_applies_the_sum_when_all_of_it_has_come() {
+    let mut worker = Worker::restored(ME);
+    worker.told(ToWorker::Prepare {
+        generation: generation(1),
+    });
+    let commands = worker.told(ToWorker::Install(world(1, &[1, 2])));
+    assert_eq!(share_of(&commands), Some((&[2, 3][..], true)));
+
+    let commands = worker.computed(&[2, 3]);
+    assert_eq!(
+        commands,
+        [Command::Contribute {
+            round: Round(0),
+            vote: None
+        }]
+    );
+    assert_eq!(
+        worker.on(Event::Contributed {
+            from: ME,
+            bucket: 0
+        }),
+        []
+    );
+    let commands = worker.on(Event::Contributed {
+        from: FIRST,
+        bucket: 0,
+    });
+    assert_eq!(commands, [Command::Broadcast { bucket: 0 }]);
+    assert_eq!(
+        worker.on(Event::Reduced {
+            from: FIRST,
+            bucket: 0
+        }),
+        [],
+        "the trailer is missing"
+    );
+    let commands = worker.on(Event::TrailerReduced {
+        votes: BTreeMap::new(),
+    });
+    let sum = SumSource::Exchange;
+    assert_eq!(
+        commands,
+        [Command::Apply {
+            task: worker.task,
+            round: Round(0),
+            sum
+        }]
+    );
+
+    let commands = worker.applied();
+    assert_eq!(share_of(&commands), Some((&[2, 3][..], true)));
+    assert_eq!(worker.member.round(), Some(Round(1)));
+    assert!(worker.member.holdings().has_last_sum);
+}
+
+#[test]
+fn the_first_member_finishes_the_trailer_before_it_applies() {
+    let mut worker = Worker::member_of(FIRST, world(1, &[1, 2]));
+    worker.computed(&[0, 1]);
+    worker.on(Event::Contributed {
+        from: FIRST,
+        bucket: 0,
+    });
+    worker.on(Event::Contributed {
+        from: ME,
+        bucket: 0,
+    });
+    worker.on(Event::TrailerContributed { from: FIRST });
+    let commands = worker.on(Event::TrailerContributed { from: ME });
+    assert_eq!(commands, [Command::BroadcastTrailer]);
+    assert_eq!(
+        worker.on(Event::Reduced {
+            from: ME,
+            bucket: 0
+        }),
+        [],
+        "its votes are not known"
+    );
+    let commands = worker.on(Event::TrailerReduced {
+        votes: BTreeMap::new(),
+    });
+    assert!(matches!(commands[..], [Command::Apply { .. }]));
+}
+
+#[test]
+fn an_only_member_applies_its_own_partial() {
+    let mut worker = Worker::member_of(ME, world(1, &[2]));
+    let commands = worker.computed(&[0, 1, 2, 3]);
+    assert!(matches!(
+        commands[..],
+        [Command::Apply {
+            sum: SumSource::Partial,
+            ..
+        }]
+    ));
+    worker.applied();
+    assert!(
+        !worker.member.holdings().has_last_sum,
+        "nobody needs it, so it isn't packed"
+    );
+}
+
+#[test]
+fn a_change_is_entered_with_the_votes_of_all_and_not_before() {
+    let mut worker = Worker::member_of(ME, world(1, &[1, 2]));
+    worker.told(ToWorker::Propose(change(2, 1, &[1, 2, 3])));
+    let commands = worker.computed(&[2, 3]);
+    let vote = Some(generation(2));
+    assert_eq!(
+        commands,
+        [Command::Contribute {
+            round: Round(0),
+            vote
+        }]
+    );
+    worker.exchanged(&[(2, 1)]);
+    worker.applied();
+    assert_eq!(
+        worker.member.installed(),
+        generation(1),
+        "worker 1 had not heard of it"
+    );
+
+    worker.computed(&[2, 3]);
+    worker.exchanged(&[(2, 2)]);
+    let commands = worker.applied();
+    assert_eq!(worker.member.installed(), generation(2));
+    assert!(commands.contains(&Command::Connect(change(2, 1, &[1, 2, 3]))));
+    assert_eq!(
+        share_of(&commands),
+        Some((&[2][..], true)),
+        "of three members now"
+    );
+}
+
+#[test]
+fn the_first_member_saves_the_end_even_of_a_paused_world() {
+    let record = GenerationRecord {
+        base: Round(9),
+        paused: true,
+        ..world(1, &[2, 3])
+    };
+    let mut worker = Worker::new(ME);
+    worker.told(ToWorker::Restore {
+        generation: generation(0),
+        manifest: None,
+    });
+    let task = worker.task;
+    worker.on(Event::Restored {
+        task,
+        round: Round(9),
+        next: Next::End,
+    });
+    worker.told(ToWorker::Prepare {
+        generation: generation(1),
+    });
+    let commands = worker.told(ToWorker::Install(record));
+    assert_eq!(commands.last(), Some(&Command::Save { last: true }));
+}
+
+#[test]
+fn a_paused_world_computes_nothing() {
+    let mut worker = Worker::restored(ME);
+    let record = GenerationRecord {
+        paused: true,
+        ..world(1, &[2])
+    };
+    let commands = worker.told(ToWorker::Install(record.clone()));
+    assert_eq!(commands[0], Command::Connect(record));
+    assert_eq!(share_of(&commands), None);
+}

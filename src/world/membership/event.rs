@@ -1,0 +1,162 @@
+//! The closed sets of what can happen to a coordinator's world and what it then
+//! does.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::message::{FromWorker, Holdings, ToWorker};
+use super::super::{Generation, GenerationRecord, Member, Round, WorkerId};
+
+/// What the operator asked for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Members needed before the first round; 1 with `--world-size auto`.
+    pub start_size: usize,
+    /// Fewer members than this pause.
+    pub members_min: usize,
+    /// No more members than this; never more than micro-batches in a step.
+    pub members_max: usize,
+    /// How long a process may be silent where it has to answer.
+    pub patience: Duration,
+}
+
+/// What must be on disk before anybody hears of it.
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+pub struct Durable {
+    /// The newest number given out.
+    pub number: Generation,
+    /// The world in force.
+    pub current: Option<GenerationRecord>,
+    /// The planned change that members may have heard of.
+    pub pending: Option<GenerationRecord>,
+}
+
+/// Everything that can happen to the coordinator's world.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A registered worker opened its session and said what it holds.
+    Hello {
+        /// Who.
+        worker: WorkerId,
+        /// How it is reached and how much it can do.
+        member: Member,
+        /// For people.
+        name: String,
+        /// What it holds.
+        holdings: Holdings,
+    },
+    /// A worker said something.
+    From(WorkerId, FromWorker),
+    /// A session ended without a Bye.
+    SessionBroken(WorkerId),
+    /// The answer to a [`Command::Probe`].
+    Probed(WorkerId, Probe),
+    /// The answer to [`Command::FindStart`].
+    Start {
+        /// The newest checkpoint that verifies; `None`: how the job begins.
+        manifest: Option<String>,
+        /// Its round, 0 without one.
+        round: Round,
+    },
+    /// Save everything, let everybody go.
+    Stop,
+    /// Time passes.
+    Tick,
+}
+
+/// What a try to connect to a worker's peer address showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Nobody listens there any more: the process is gone.
+    Refused,
+    /// Somebody listens: the process lives.
+    Accepted,
+    /// No answer: the host may be gone, or the way to it.
+    Silent,
+}
+
+/// What the rim has to do, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Write down durably, before anything after it.
+    Persist(Durable),
+    /// Send on the worker's session, if it has one.
+    Send(WorkerId, ToWorker),
+    /// Try to connect to its peer address.
+    Probe(WorkerId, String),
+    /// Find the newest checkpoint that verifies.
+    FindStart,
+    /// Tell people.
+    Note(Note),
+    /// The run is over for this coordinator.
+    End(Outcome),
+}
+
+/// How the run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Complete; the manifest holds the result.
+    Finished {
+        /// The last checkpoint.
+        manifest: String,
+    },
+    /// The job can't go on.
+    Failed(String),
+    /// Stopped on request; can be resumed.
+    Stopped,
+}
+
+/// What people want to know, each decision with its reason.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// A new world is in force.
+    Installed {
+        /// It.
+        record: GenerationRecord,
+        /// Why there is a new one.
+        reason: String,
+        /// Micro-batches that are computed again.
+        recomputed: u32,
+    },
+    /// A worker became a member.
+    Joined(WorkerId, String),
+    /// A worker is gone.
+    Left {
+        /// Who.
+        worker: WorkerId,
+        /// For people.
+        name: String,
+        /// Why.
+        reason: String,
+        /// It went on request.
+        drained: bool,
+    },
+    /// These have nothing to do.
+    Idle(Vec<WorkerId>),
+    /// A checkpoint is whole.
+    Committed {
+        /// Its manifest.
+        manifest: String,
+        /// Its round.
+        round: Round,
+        /// Who wrote it.
+        worker: WorkerId,
+    },
+    /// A checkpoint could not be written.
+    SaveFailed {
+        /// Who tried.
+        worker: WorkerId,
+        /// Its round.
+        round: Round,
+        /// What went wrong.
+        error: String,
+    },
+    /// Nobody holds the state any more; training resumes from a checkpoint.
+    WorldLost {
+        /// The last round that was known to be applied.
+        round: Round,
+    },
+    /// Something that should not happen, and what was done about it.
+    Suspicious(String),
+}

@@ -1,0 +1,111 @@
+//! What people are told: who is here, what is waited for, who idles.
+
+use super::*;
+
+impl World {
+    /// The generation in force, if there is one.
+    pub fn current(&self) -> Option<&GenerationRecord> {
+        self.current.as_ref()
+    }
+
+    /// Every worker that is here.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The newest round that anybody is known to have applied.
+    pub fn reached(&self) -> Round {
+        self.reached
+    }
+
+    /// Fewer members than this pause.
+    pub fn members_min(&self) -> usize {
+        self.settings.members_min
+    }
+
+    /// One word for people.
+    pub fn phase_name(&self) -> &'static str {
+        match &self.phase {
+            Phase::Gathering { .. } => "gathering",
+            Phase::Recovering { .. } => "recovering",
+            Phase::Preparing(_) => "reconciling",
+            Phase::Running if self.current.as_ref().is_some_and(|r| r.paused) => "paused",
+            Phase::Running => "running",
+            Phase::Ended(_) => "ended",
+        }
+    }
+
+    /// Whom everybody waits for right now, and what happens when they come.
+    pub fn waiting(&self) -> Option<(Vec<String>, String)> {
+        let name = |w: &WorkerId| {
+            self.pool.get(w).map_or(format!("worker {w}"), |n| {
+                format!("worker {w} ({})", n.name)
+            })
+        };
+        match &self.phase {
+            Phase::Gathering { start: None, .. } => Some((
+                vec!["the checkpoint store".into()],
+                "training resumes from the newest checkpoint".into(),
+            )),
+            Phase::Gathering { needed, .. } => {
+                let ready = self.pool.values().filter(|n| n.available()).count();
+                let missing = needed.saturating_sub(ready);
+                (missing > 0).then(|| {
+                    (
+                        vec![format!("{missing} of {needed} workers")],
+                        "training starts when they have come".into(),
+                    )
+                })
+            }
+            Phase::Recovering { awaited, .. } => Some((
+                awaited.iter().map(name).collect(),
+                "those that are gone are given up when they have been silent for long enough"
+                    .into(),
+            )),
+            Phase::Preparing(p) => Some((
+                self.unreported(p).iter().map(name).collect(),
+                "whoever stays silent is evicted and the others go on".into(),
+            )),
+            Phase::Running => self.current.as_ref().filter(|r| r.paused).map(|r| {
+                let missing = self.settings.members_min.saturating_sub(r.members.len());
+                (
+                    vec![format!("{missing} more workers")],
+                    "training goes on when they have come".into(),
+                )
+            }),
+            Phase::Ended(_) => None,
+        }
+    }
+
+    /// Whether every process has been let go and has left.
+    pub fn is_empty(&self) -> bool {
+        self.pool.is_empty()
+    }
+
+    pub(super) fn name_of(&self, worker: WorkerId) -> String {
+        self.pool
+            .get(&worker)
+            .map_or_else(String::new, |n| n.name.clone())
+    }
+
+    /// Says once which workers have nothing to do because the world is full.
+    pub(super) fn name_idle(&mut self) {
+        let full = match (&self.phase, &self.current) {
+            (Phase::Running, Some(r)) => r.members.len() >= self.settings.members_max,
+            _ => false,
+        };
+        let idle: Vec<WorkerId> = self
+            .pool
+            .iter()
+            .filter(|(_, n)| full && n.approach == Approach::Idle && n.available())
+            .map(|(w, _)| *w)
+            .filter(|w| !self.current.as_ref().is_some_and(|r| r.has(*w)))
+            .collect();
+        if idle != self.idle_told {
+            if !idle.is_empty() {
+                self.note(Note::Idle(idle.clone()));
+            }
+            self.idle_told = idle;
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Followers and their checkpoints.
+
+use super::*;
+
+#[test]
+fn workers_that_find_no_place_are_named_once() {
+    let mut c = Coordinator::running(settings(1, 1, 1), &[1]);
+    c.hello(2);
+    assert_eq!(c.notes(), [&Note::Idle(vec![worker(2)])]);
+    c.on(Event::Tick);
+    assert_eq!(c.done, []);
+    c.dies(1);
+    assert!(c.is_told(2, "Prepare"));
+}
+
+#[test]
+fn a_follower_is_given_the_newest_checkpoint_or_a_fresh_one() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    c.hello(3);
+    let source = c.world.pool[&worker(3)]
+        .source()
+        .map(|w| w.0)
+        .unwrap_or_default();
+    c.says(3, FromWorker::NeedCheckpoint { round: Round(5) });
+    assert_eq!(c.told(source), [&ToWorker::Save]);
+    c.commits(source, 6, false);
+    let manifest = "round 6".to_owned();
+    assert_eq!(
+        c.told(3),
+        [&ToWorker::RestoreFrom {
+            manifest: manifest.clone()
+        }]
+    );
+    c.hello(4);
+    c.says(4, FromWorker::NeedCheckpoint { round: Round(6) });
+    assert_eq!(c.told(4), [&ToWorker::RestoreFrom { manifest }]);
+}
+
+#[test]
+fn followers_spread_over_the_members() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    for id in 3..7 {
+        c.hello(id);
+    }
+    let followers = |of| {
+        c.world
+            .pool()
+            .values()
+            .filter(|n| n.source() == Some(worker(of)))
+            .count()
+    };
+    assert_eq!((followers(1), followers(2)), (2, 2));
+}

@@ -1,0 +1,171 @@
+//! Losses and broken connections.
+
+use super::*;
+
+#[test]
+fn a_killed_worker_makes_the_others_report_and_go_on_without_it() {
+    let mut c = Coordinator::running(auto(), &[1, 2, 3]);
+    let before = c.current().map(|r| r.generation).unwrap_or_default();
+    c.dies(2);
+    c.assert_durable_first();
+    assert!(c.is_told(1, "Prepare") && c.is_told(3, "Prepare"));
+    let (who, _) = c.world.waiting().expect("it waits");
+    assert_eq!(who, ["worker 1 (node 1)", "worker 3 (node 3)"]);
+    c.reports(1, before, 7, &[0, 1]);
+    assert_eq!(c.done, [], "worker 3 may hold the sum");
+    c.reports(3, before, 7, &[4, 5]);
+    c.assert_durable_first();
+    assert_eq!(c.members(), [1, 3]);
+    let recomputed = c.notes().iter().find_map(|note| match note {
+        Note::Installed { recomputed, .. } => Some(*recomputed),
+        _ => None,
+    });
+    assert_eq!(recomputed, Some(2));
+}
+
+#[test]
+fn a_second_loss_before_the_install_is_part_of_the_same_decision() {
+    let mut c = Coordinator::running(auto(), &[1, 2, 3]);
+    c.dies(2);
+    c.everybody_reports(&[3], 7);
+    c.dies(1);
+    assert_eq!(c.members(), [3]);
+}
+
+#[test]
+fn a_broken_session_alone_is_no_death() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    c.on(Event::SessionBroken(worker(2)));
+    c.on(Event::Probed(worker(2), Probe::Accepted));
+    assert_eq!(c.done, []);
+    assert_eq!(c.world.phase_name(), "running");
+}
+
+#[test]
+fn a_worker_that_stays_silent_is_given_up_when_the_patience_is_over() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    c.on(Event::SessionBroken(worker(2)));
+    c.on(Event::Probed(worker(2), Probe::Silent));
+    assert_eq!(c.done, []);
+    c.now += PATIENCE;
+    c.on(Event::Tick);
+    assert!(c.is_told(1, "Prepare"));
+    c.now += PATIENCE;
+    c.on(Event::Tick);
+    assert!(
+        matches!(c.released(1), Some(ReleaseReason::Evicted(_))),
+        "it never reports"
+    );
+}
+
+#[test]
+fn what_a_session_missed_is_made_good_by_a_prepare() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    let installed = c.current().map(|r| r.generation).unwrap_or_default();
+    c.on(Event::SessionBroken(worker(2)));
+    let holdings = Holdings {
+        installed,
+        fence: installed,
+        leaving: true,
+        ..Holdings::default()
+    };
+    c.hello_with(2, holdings);
+    assert!(c.is_told(1, "Prepare") && c.is_told(2, "Prepare"));
+    c.everybody_reports(&[1, 2], 3);
+    c.everybody_progresses(&[1, 2], 3);
+    assert!(
+        c.is_told(2, "Propose"),
+        "it had asked to leave when nobody could hear it"
+    );
+}
+
+#[test]
+fn a_broken_exchange_is_made_anew() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    let generation = c.current().map(|r| r.generation).unwrap_or_default();
+    c.says(
+        1,
+        FromWorker::PeerLost {
+            peer: worker(2),
+            generation,
+        },
+    );
+    assert_eq!(c.done, [Command::Probe(worker(2), "node:2".into())]);
+    c.on(Event::Probed(worker(2), Probe::Accepted));
+    assert!(c.is_told(1, "Prepare") && c.is_told(2, "Prepare"));
+    c.everybody_reports(&[1, 2], 0);
+    assert_eq!(c.members(), [1, 2]);
+}
+
+/// Worker `by` loses `peer`, which lives, in the world in force.
+fn exchange_breaks(c: &mut Coordinator, by: u64, peer: u64) {
+    let generation = c.current().map(|r| r.generation).unwrap_or_default();
+    c.says(
+        by,
+        FromWorker::PeerLost {
+            peer: worker(peer),
+            generation,
+        },
+    );
+    c.on(Event::Probed(worker(peer), Probe::Accepted));
+}
+
+#[test]
+fn a_second_broken_exchange_evicts_the_later_worker() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    exchange_breaks(&mut c, 2, 1);
+    c.everybody_reports(&[1, 2], 0);
+    exchange_breaks(&mut c, 2, 1);
+    assert!(matches!(c.released(2), Some(ReleaseReason::Evicted(_))));
+    c.everybody_reports(&[1], 0);
+    assert_eq!(c.members(), [1]);
+}
+
+#[test]
+fn the_other_side_of_a_broken_exchange_is_no_second_one() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    exchange_breaks(&mut c, 2, 1);
+    c.everybody_reports(&[1, 2], 0);
+    exchange_breaks(&mut c, 1, 2);
+    c.everybody_reports(&[1, 2], 0);
+    assert_eq!(c.members(), [1, 2]);
+}
+
+#[test]
+fn a_second_broken_exchange_much_later_is_a_first_one() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    exchange_breaks(&mut c, 2, 1);
+    c.everybody_reports(&[1, 2], 0);
+    c.now += PATIENCE * 2;
+    exchange_breaks(&mut c, 2, 1);
+    c.everybody_reports(&[1, 2], 0);
+    assert_eq!(c.members(), [1, 2]);
+}
+
+#[test]
+fn an_accusation_from_before_an_install_is_out_of_date() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    let before = c.current().map(|r| r.generation).unwrap_or_default();
+    exchange_breaks(&mut c, 2, 1);
+    c.everybody_reports(&[1, 2], 0);
+    c.says(
+        1,
+        FromWorker::PeerLost {
+            peer: worker(2),
+            generation: before,
+        },
+    );
+    assert_eq!(c.done, []);
+}
+
+#[test]
+fn where_all_members_are_gone_the_world_goes_on_from_a_follower() {
+    let mut c = Coordinator::running(auto(), &[1]);
+    c.hello(2);
+    c.caught_up(2, 5);
+    c.dies(1);
+    assert!(c.is_told(2, "Prepare"));
+    c.reports(2, generation(1), 5, &[]);
+    assert_eq!(c.members(), [2]);
+    assert_eq!(c.current().map(|r| r.base), Some(Round(5)));
+}
