@@ -286,7 +286,11 @@ impl From<FromWorker> for FromBody {
                     steps: counters.steps,
                 }),
             }),
-            FromWorker::Ready { generation, round, source } => FromBody::Ready(pb::Ready {
+            FromWorker::Ready {
+                generation,
+                round,
+                source,
+            } => FromBody::Ready(pb::Ready {
                 generation: Some(generation.into()),
                 round: round.0,
                 source: source.map(|worker| worker.0),
