@@ -100,8 +100,8 @@ pub struct Listening {
     pub token: crate::collective::Token,
 }
 
-/// Runs one job to its end, or until `shutdown` resolves (then everything is
-/// saved and everybody let go). `listening` is called once, when workers may
+/// Runs one job to its end, or until `shutdown` resolves to a reason (then
+/// everything is saved and everybody let go). `listening` is called once, when workers may
 /// come; never for a run that is complete already.
 ///
 /// # Errors
@@ -109,7 +109,7 @@ pub struct Listening {
 pub async fn run(
     config: Config,
     screen: SharedScreen,
-    shutdown: impl Future<Output = ()> + Send,
+    shutdown: impl Future<Output = String> + Send,
     listening: impl FnOnce(&Listening),
 ) -> Result<Summary, CoordinatorError> {
     let started = std::time::Instant::now();
