@@ -162,6 +162,10 @@ impl Driver {
             }
         }
         let outcome = self.outcome.take().unwrap_or(Outcome::Stopped);
+        // What the last checkpoint has made superfluous.
+        if let Err(error) = self.run.retain(self.kept).await {
+            tracing::warn!(%error, "older checkpoints could not be removed");
+        }
         self.report
             .finish(
                 &self.run,
