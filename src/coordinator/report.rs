@@ -32,6 +32,7 @@ struct Known {
     name: String,
     devices: String,
     sums_fetched: u64,
+    micro_batches: u64,
     last_error: Option<String>,
     log_tail: Vec<String>,
     drain: Option<String>,
@@ -240,6 +241,7 @@ impl Report {
             FromWorker::Progress { counters, .. } => {
                 let new = counters.sums_fetched.saturating_sub(known.sums_fetched);
                 known.sums_fetched = counters.sums_fetched;
+                known.micro_batches = counters.micro_batches;
                 self.count("sums_fetched", new);
             }
             _ => {}
@@ -738,6 +740,9 @@ impl Report {
             recomputed_micro_batches: counter("recomputed_micro_batches"),
             sums_fetched: counter("sums_fetched"),
             recomputed_after_resume: counter("recomputed_after_resume"),
+            micro_batches_by_worker: (self.workers.iter())
+                .map(|(worker, known)| (worker.to_string(), known.micro_batches))
+                .collect(),
             resumed_from_step: self.resumed_from,
             run_dir: Some(self.folder.display().to_string()),
             ..Summary::default()

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::runtime::Handle;
 
 use super::inject::{Faults, Point};
+use super::ledger::Ledger;
 use super::records::{self, Reported};
 use super::saver::Saver;
 use super::trailer::StateDigest;
@@ -133,7 +134,10 @@ impl Engine {
         answers: SyncSender<E>,
     ) -> std::io::Result<Engine> {
         let (asks, inbox) = sync_channel(ASKS);
+        let say = Arc::new(move |answer: Answer| answers.send(answer.into()).is_ok());
         let worker = Worker {
+            say,
+            ledger: Ledger::from_env(),
             plan,
             devices,
             run,
@@ -146,7 +150,7 @@ impl Engine {
         };
         std::thread::Builder::new()
             .name("engine".into())
-            .spawn(move || worker.work(&inbox, |answer| answers.send(answer.into()).is_ok()))?;
+            .spawn(move || worker.work(&inbox))?;
         Ok(Engine { asks })
     }
 
@@ -158,6 +162,9 @@ impl Engine {
 }
 
 struct Worker {
+    /// Gives an answer; false when nobody listens any more.
+    say: Arc<dyn Fn(Answer) -> bool + Send + Sync>,
+    ledger: Ledger,
     plan: Arc<Plan>,
     devices: Devices,
     run: RunStore,
@@ -171,13 +178,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn work(mut self, inbox: &Receiver<Ask>, answer: impl Fn(Answer) -> bool) {
+    fn work(mut self, inbox: &Receiver<Ask>) {
         while let Ok(ask) = inbox.recv() {
             let answered = match self.answer(ask) {
-                Ok(Some(found)) => answer(found),
+                Ok(Some(found)) => (self.say)(found),
                 Ok(None) => true,
                 Err(error) => {
-                    answer(Answer::Failed(error));
+                    (self.say)(Answer::Failed(error));
                     return;
                 }
             };
@@ -196,9 +203,10 @@ impl Worker {
                 fresh,
                 partial,
                 stop,
-            } => self
-                .compute(task, &micro_batches, fresh, partial, &stop)
-                .map(Some),
+            } => {
+                self.compute(task, &micro_batches, fresh, partial, &stop)?;
+                Ok(None)
+            }
             Ask::Apply { task, sum, totals } => self.apply(task, sum, &totals).map(Some),
             Ask::Save {
                 last,
@@ -212,6 +220,7 @@ impl Worker {
     }
 
     fn restore(&mut self, task: Task, manifest: Option<String>) -> Result<Answer, EngineError> {
+        self.faults.reached_anywhere(Point::Restore);
         let state = match &manifest {
             None => {
                 TrainState::initial(&self.plan).map_err(|e| EngineError::Begin(e.to_string()))?
@@ -274,7 +283,7 @@ impl Worker {
         fresh: bool,
         mut partial: Partial,
         stop: &Stop,
-    ) -> Result<Answer, EngineError> {
+    ) -> Result<(), EngineError> {
         let (Some(replicas), Some(state)) = (&mut self.replicas, &self.state) else {
             return Err(EngineError::NoState);
         };
@@ -291,15 +300,20 @@ impl Worker {
         } else {
             replicas.compute(&self.plan, &kind, micro_batches, &mut partial, stop)?;
         }
-        Ok(Answer::Computed { task, partial })
+        let say = Arc::clone(&self.say);
+        self.faults.before(Point::Computed, &kind, move || {
+            say(Answer::Computed { task, partial });
+        });
+        Ok(())
     }
 
     fn apply(&mut self, task: Task, sum: Vec<i64>, totals: &Totals) -> Result<Answer, EngineError> {
         let Some(state) = &mut self.state else {
             return Err(EngineError::NoState);
         };
-        self.faults
-            .reached(Point::Apply, &self.plan.course.kind(&state.course));
+        let kind = self.plan.course.kind(&state.course);
+        self.faults.reached(Point::Apply, &kind);
+        self.ledger.applied(state.course.round, &kind, totals);
         let finished = state.finish(&self.plan, self.replicas.as_ref(), &sum, totals)?;
         let checkpoint = finished.decisions.iter().find_map(|d| match d {
             Decision::Checkpoint {

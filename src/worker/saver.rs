@@ -90,6 +90,8 @@ impl Saver {
         self.runtime.spawn(async move {
             let _turn = saver.turn.acquire().await;
             let outcome = saver.write(&snapshot).await;
+            let step = snapshot.header.step;
+            saver.faults.reached_checkpoint(Point::Committed, step);
             let round = Round(snapshot.header.round);
             let done = Saved {
                 round,
