@@ -107,6 +107,7 @@ impl Control for ControlService {
             Ok(Ok(Some(pb::WorkerMessage {
                 body: Some(Body::Hello(hello)),
             }))) => hello,
+            Err(_) => return Err(Status::deadline_exceeded("no Hello in time")),
             _ => return Err(Status::invalid_argument("a session begins with Hello")),
         };
         let (outbox, outward) = mpsc::channel(OUTBOX);
