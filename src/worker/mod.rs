@@ -40,6 +40,7 @@ use peers::Peers;
 use saver::Saver;
 use session::{Contact, Session};
 use signals::Signals;
+use trailer::Shape;
 
 use crate::checkpoint::{Identity, Store};
 use crate::collective::{
@@ -208,7 +209,11 @@ fn join(
     let peers = Peers::new(Arc::clone(&transport), me, tag);
     let driver = Driver::new(
         me,
-        plan.layout.elements(),
+        Shape {
+            values: plan.layout.elements(),
+            metrics: plan.factory.metrics().len(),
+            parameters: plan.layout.len(),
+        },
         engine,
         session.clone(),
         peers,
