@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,9 @@ const KINDS_MAX: usize = 256;
 pub(super) struct Registered {
     pub request: pb::RegisterRequest,
     pub address: String,
+    /// The other end of the connection on which it registered: its session
+    /// comes on the same one.
+    from: SocketAddr,
     at: Duration,
 }
 
@@ -201,16 +205,17 @@ impl Driver {
         match call {
             Call::Register {
                 request,
-                host,
+                from,
                 reply,
             } => {
-                let _ = reply.send(self.register(request, host));
+                let _ = reply.send(self.register(request, from));
             }
             Call::Open {
                 hello,
+                from,
                 outbox,
                 reply,
-            } => self.open(hello, outbox, reply)?,
+            } => self.open((hello, from), outbox, reply)?,
             Call::Said { session, body } => self.said(session, body)?,
             Call::Closed { session } => self.closed(session)?,
             Call::Status { reply } => {
@@ -230,8 +235,9 @@ impl Driver {
     fn register(
         &mut self,
         request: pb::RegisterRequest,
-        host: String,
+        from: SocketAddr,
     ) -> Result<pb::RegisterReply, Status> {
+        let host = from.ip().to_canonical().to_string();
         let ours = Ours {
             build: &build(),
             artifact: &self.plan.artifact,
@@ -270,6 +276,7 @@ impl Driver {
         let registered = Registered {
             request,
             address: address.clone(),
+            from,
             at: self.now(),
         };
         if first {
@@ -289,12 +296,12 @@ impl Driver {
 
     fn open(
         &mut self,
-        hello: pb::Hello,
+        (hello, from): (pb::Hello, SocketAddr),
         outbox: Outbox,
         reply: oneshot::Sender<Result<u64, Status>>,
     ) -> Result<(), CoordinatorError> {
         let worker = WorkerId(hello.worker);
-        let admitted = self.admit(&hello);
+        let admitted = self.admit(&hello, from);
         let (member, name, holdings) = match admitted {
             Ok(admitted) => admitted,
             Err(refused) => {
@@ -327,10 +334,12 @@ impl Driver {
     fn admit(
         &self,
         hello: &pb::Hello,
+        from: SocketAddr,
     ) -> Result<(Member, String, crate::world::message::Holdings), Status> {
         let worker = WorkerId(hello.worker);
-        let Some(registered) = self.registered.get(&worker) else {
-            return Err(Status::not_found("register first"));
+        let registered = self.registered.get(&worker);
+        let Some(registered) = registered.filter(|r| r.from == from) else {
+            return Err(Status::not_found("register first, on this connection"));
         };
         admission::short("numerics kind", &hello.numerics_kind)?;
         if self.kinds.len() >= KINDS_MAX && !self.kinds.contains(&hello.numerics_kind) {

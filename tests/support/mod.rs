@@ -1,0 +1,5 @@
+//! Real processes under test.
+mod lines;
+mod process;
+
+pub use process::{Folder, Process, fifo};
