@@ -23,13 +23,14 @@ pub fn sparse_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor>
 }
 
 /// Share of rows of `[n, classes]` logits whose largest value stands at the
-/// target; the first of equals counts.
+/// target; the first of equals counts. In f64, so that 9,767 of 10,000 are 0.9767
+/// when micro-batches are put together.
 ///
 /// # Errors
 /// When shapes don't fit.
 pub fn accuracy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let guessed = logits.detach().argmax(D::Minus1)?;
-    guessed.eq(targets)?.to_dtype(DType::F32)?.mean_all()
+    guessed.eq(targets)?.to_dtype(DType::F64)?.mean_all()
 }
 
 /// Mean of -ln softmax(logits)[target], in f64 inside.
@@ -182,6 +183,6 @@ mod tests {
         );
         let targets = Tensor::new(&[1u32, 0, 0, 0], &Device::Cpu).unwrap();
         let share = accuracy(&logits.unwrap(), &targets).unwrap();
-        assert_eq!(share.to_scalar::<f32>().unwrap(), 0.75);
+        assert_eq!(share.to_scalar::<f64>().unwrap(), 0.75);
     }
 }

@@ -87,11 +87,12 @@ impl Batch {
 /// right whoever computes them.
 #[derive(Debug, Clone)]
 pub struct Loss {
-    /// Mean loss, a scalar.
+    /// Mean loss, a scalar of any floating-point type.
     pub mean: Tensor,
     /// What the mean is over: samples or unmasked tokens.
     pub weight: u64,
-    /// Mean metrics, scalars, in the order of [`Model::METRICS`].
+    /// Mean metrics, scalars of any floating-point type, in the order of
+    /// [`Model::METRICS`].
     pub metrics: Vec<(&'static str, Tensor)>,
 }
 

@@ -6,8 +6,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::Tensor;
 use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor};
 
 use super::error::{Place, StrategyError};
 use super::partial::Partial;
@@ -62,29 +62,7 @@ impl Replica {
             mean_loss: scalars.mean_loss,
             metrics: &scalars.metrics,
         };
-        let scale = micro_batch.scale();
-        let inspections = gradients
-            .iter()
-            .map(|gradient| match gradient {
-                Some(gradient) => with_values(gradient, |g| plan.fixed.inspect(g, scale)),
-                None => Ok(Inspection::default()),
-            })
-            .collect::<candle_core::Result<Vec<_>>>()
-            .map_err(failed)?;
-
-        let partial = &mut *lock(into);
-        if partial.totals.add_micro_batch(&micro_batch, &inspections) != Verdict::Clean {
-            return Ok(());
-        }
-        for (index, (parameter, gradient)) in plan.layout.iter().zip(&gradients).enumerate() {
-            let Some(gradient) = gradient else { continue };
-            let sum = &mut partial.sum[parameter.range.clone()];
-            let rounding = with_values(gradient, |g| plan.fixed.accumulate(g, scale, sum));
-            partial
-                .totals
-                .add_rounding(index, rounding.map_err(failed)?);
-        }
-        Ok(())
+        add(plan, &micro_batch, &gradients, into).map_err(failed)
     }
 
     /// One gradient a parameter in layout order; `None` for frozen ones.
@@ -153,10 +131,7 @@ impl Scalars {
                 expected,
             });
         }
-        let number = |tensor: &Tensor| {
-            let value = tensor.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>();
-            value.map(f64::from)
-        };
+        let number = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_scalar::<f64>();
         let failed = |source| StrategyError::Compute { place, source };
         Ok(Scalars {
             weight: loss.weight,
@@ -169,6 +144,34 @@ impl Scalars {
                 .map_err(failed)?,
         })
     }
+}
+
+/// Adds a micro-batch to the sums: all of it when every gradient is clean, else
+/// zeros, and the counters that say so.
+fn add(
+    plan: &Plan,
+    micro_batch: &MicroBatch,
+    gradients: &[Option<Tensor>],
+    into: &Mutex<Partial>,
+) -> candle_core::Result<()> {
+    let scale = micro_batch.scale();
+    let inspect = |gradient: &Option<Tensor>| match gradient {
+        Some(gradient) => with_values(gradient, |g| plan.fixed.inspect(g, scale)),
+        None => Ok(Inspection::default()),
+    };
+    let inspections: Vec<_> = gradients.iter().map(inspect).collect::<Result<_, _>>()?;
+
+    let partial = &mut *lock(into);
+    if partial.totals.add_micro_batch(micro_batch, &inspections) != Verdict::Clean {
+        return Ok(());
+    }
+    for (index, (parameter, gradient)) in plan.layout.iter().zip(gradients).enumerate() {
+        let Some(gradient) = gradient else { continue };
+        let sum = &mut partial.sum[parameter.range.clone()];
+        let rounding = with_values(gradient, |g| plan.fixed.accumulate(g, scale, sum))?;
+        partial.totals.add_rounding(index, rounding);
+    }
+    Ok(())
 }
 
 /// A replica that panicked while it held the lock has failed its round: what the

@@ -2,7 +2,7 @@
 
 use crate::data::order::OrderError;
 use crate::data::{Order, Splits};
-use crate::exact::{FixedPoint, Totals};
+use crate::exact::{FixedPoint, MAX_METRICS, MAX_PARAMETERS, Totals};
 use crate::job::{Course, Job, JobError, Kind};
 use crate::model::{ModelError, ModelFactory, OpenError, ParameterLayout, Registry};
 use crate::optim::{Optimizer, SpecError};
@@ -60,6 +60,7 @@ impl Plan {
     pub fn new(job: &Job, registry: &Registry) -> Result<Plan, PlanError> {
         let factory = registry.model_factory(job)?;
         let layout = factory.layout()?;
+        check_size(job, factory.metrics().len(), layout.len())?;
         let optimizer = optimizer(job, &layout)?;
         let data = registry.open_data(job)?;
         let order = Order::new(
@@ -121,6 +122,20 @@ impl Plan {
         partial.sum.resize(elements, 0);
         partial.totals = Totals::new(self.factory.metrics().len(), parameters);
     }
+}
+
+/// The totals of a sum are bounded: every message has a largest size.
+fn check_size(job: &Job, metrics: usize, parameters: usize) -> Result<(), JobError> {
+    if metrics <= MAX_METRICS && parameters <= MAX_PARAMETERS {
+        return Ok(());
+    }
+    Err(job.error(
+        "model.kind",
+        format!(
+            "expected a model with at most {MAX_METRICS} metrics and {MAX_PARAMETERS} parameter \
+             tensors; found {metrics} and {parameters}"
+        ),
+    ))
 }
 
 fn optimizer(job: &Job, layout: &ParameterLayout) -> Result<Optimizer, JobError> {
