@@ -214,6 +214,8 @@ pub enum DamageKind {
     },
     /// It can't be understood.
     Unreadable(String),
+    /// It was never written: the shards are all there is of the checkpoint.
+    Unfinished,
 }
 
 impl fmt::Display for Damage {
@@ -235,6 +237,12 @@ impl fmt::Display for Damage {
                 write!(f, "has changed: checksum {found} instead of {expected}")
             }
             DamageKind::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
+            DamageKind::Unfinished => {
+                write!(
+                    f,
+                    "is missing: its shards were written, and then its writer ended"
+                )
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! the checkpoint before is used and the damaged one named, on outage nothing is
 //! decided. Nothing is ever deleted here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -181,6 +182,26 @@ impl RunStore {
             run: self.run().into(),
             attempts: RESTARTS_MAX,
         })
+    }
+
+    /// Checkpoints of rounds after this one whose shards are there and whose
+    /// manifest isn't: their writers died in between, or are still writing.
+    pub async fn unfinished_after(&self, round: Option<u64>) -> Result<Vec<Damage>, LoadError> {
+        let below = self.key("");
+        let listed = self.store.list(&self.key("shards")).await?;
+        let rounds = listed
+            .iter()
+            .filter_map(|(key, _)| shard::round_of(key.strip_prefix(&below)?));
+        let mut rounds: BTreeSet<u64> = rounds.filter(|r| Some(*r) > round).collect();
+        for manifest in self.manifests().await? {
+            rounds.remove(&manifest.round);
+        }
+        let unfinished = rounds.into_iter().rev().map(|round| Damage {
+            manifest: self.key(&format!("manifests/{}", manifest::name(round, 0))),
+            shard: None,
+            kind: DamageKind::Unfinished,
+        });
+        Ok(unfinished.collect())
     }
 
     async fn look_at(

@@ -94,7 +94,7 @@ impl Crew {
             crew.push(tokio::spawn(async move {
                 watch(child, number, &log, &screen).await;
                 if left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
-                    stop.ask();
+                    stop.desert();
                 }
             }));
         }

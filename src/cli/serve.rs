@@ -166,32 +166,45 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 #[derive(Clone, Default)]
 pub(super) struct Stop {
     by_term: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    deserted: std::sync::Arc<std::sync::atomic::AtomicBool>,
     asked: std::sync::Arc<tokio::sync::Notify>,
 }
 
 impl Stop {
-    /// Resolves when somebody asks to stop; watches from its first poll on.
-    pub async fn requested(self) {
+    /// Resolves, with the reason, when there is one to stop; watches from its
+    /// first poll on.
+    pub async fn requested(self) -> String {
         let (Ok(mut term), Ok(mut interrupt)) = (
             signal(SignalKind::terminate()),
             signal(SignalKind::interrupt()),
         ) else {
             return std::future::pending().await;
         };
-        tokio::select! {
-            _ = term.recv() => self.by_term.store(true, std::sync::atomic::Ordering::Relaxed),
-            _ = interrupt.recv() => {}
-            () = self.asked.notified() => {}
-        }
+        let reason = tokio::select! {
+            _ = term.recv() => {
+                self.by_term.store(true, std::sync::atomic::Ordering::Relaxed);
+                "SIGTERM"
+            }
+            _ = interrupt.recv() => "Ctrl-C",
+            () = self.asked.notified() => {
+                self.deserted.store(true, std::sync::atomic::Ordering::Relaxed);
+                "all workers have ended"
+            }
+        };
         tokio::spawn(async move {
             tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
             std::process::exit(Exit::Interrupted.number().into());
         });
+        reason.to_owned()
     }
 
-    /// Asks to stop from within.
-    pub fn ask(&self) {
+    /// Nobody is left who could train, and nobody will come.
+    pub fn desert(&self) {
         self.asked.notify_one();
+    }
+
+    pub fn was_deserted(&self) -> bool {
+        self.deserted.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     pub fn was_sigterm(&self) -> bool {
@@ -224,6 +237,10 @@ pub(super) fn conclude(
     }
     match summary.status {
         Outcome::Finished | Outcome::AlreadyComplete => Exit::Done,
+        Outcome::Stopped if stop.was_deserted() => complain(
+            Exit::Failed,
+            "all workers have ended; the same command goes on from the last checkpoint",
+        ),
         Outcome::Stopped if stop.was_sigterm() => Exit::Drained,
         Outcome::Stopped => Exit::Done,
         Outcome::Failed => Exit::Failed,

@@ -13,7 +13,7 @@ use super::opening::OpenRun;
 use super::report::Report;
 use super::service::{Call, Outbox};
 use super::{CoordinatorError, FAREWELL, status};
-use crate::checkpoint::{Retention, RunStore};
+use crate::checkpoint::{LoadError, Retention, RunStore};
 use crate::observe::Summary;
 use crate::observe::telemetry::SharedScreen;
 use crate::strategy::Plan;
@@ -133,7 +133,7 @@ impl Driver {
     pub(super) async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Call>,
-        shutdown: impl Future<Output = ()> + Send,
+        shutdown: impl Future<Output = String> + Send,
     ) -> Result<Summary, CoordinatorError> {
         let commands = self.world.begin();
         self.execute(commands)?;
@@ -151,9 +151,9 @@ impl Driver {
                 Some(call) = inbox.recv() => self.call(call)?,
                 Some(found) = self.finds.recv() => self.learned(found)?,
                 _ = ticks.tick() => self.tick()?,
-                () = &mut shutdown, if !stopping => {
+                reason = &mut shutdown, if !stopping => {
                     stopping = true;
-                    self.report.stopping();
+                    self.report.stopping(&reason);
                     self.handle(Event::Stop)?;
                 }
             }
@@ -162,6 +162,10 @@ impl Driver {
             }
         }
         let outcome = self.outcome.take().unwrap_or(Outcome::Stopped);
+        // What the last checkpoint has made superfluous.
+        if let Err(error) = self.run.retain(self.kept).await {
+            tracing::warn!(%error, "older checkpoints could not be removed");
+        }
         self.report
             .finish(
                 &self.run,
@@ -414,15 +418,14 @@ impl Driver {
             Found::Probed(worker, probe) => self.handle(Event::Probed(worker, probe)),
             Found::Start(start, damages) => {
                 for damage in damages {
-                    self.report.damaged(&damage);
+                    self.report.damaged(&damage, start.is_some());
                 }
-                let (manifest, round) = match start {
-                    Some((manifest, round, step)) => {
-                        self.report.resuming(&manifest, round, step, &self.world);
-                        (Some(manifest), Round(round))
-                    }
-                    None => (None, Round(0)),
+                let (manifest, round, step) = match start {
+                    Some((manifest, round, step)) => (Some(manifest), round, step),
+                    None => (None, 0, 0),
                 };
+                self.report.starting(manifest.as_deref(), round, step);
+                let round = Round(round);
                 self.handle(Event::Start { manifest, round })
             }
         }
@@ -484,14 +487,8 @@ impl Driver {
         let (found, run) = (self.found.clone(), self.run.clone());
         tokio::spawn(async move {
             loop {
-                let mut damages = Vec::new();
-                match run
-                    .newest_verified(|damage| damages.push(damage.to_string()))
-                    .await
-                {
-                    Ok(manifest) => {
-                        let start = manifest
-                            .map(|m| (m.reference.key.clone(), m.header.round, m.header.step));
+                match search(&run).await {
+                    Ok((start, damages)) => {
                         let _ = found.send(Found::Start(start, damages)).await;
                         return;
                     }
@@ -513,6 +510,20 @@ impl Driver {
             }
         });
     }
+}
+
+/// The newest sound checkpoint (manifest, round, step), and what is wrong with
+/// newer ones.
+async fn search(run: &RunStore) -> Result<(Option<(String, u64, u64)>, Vec<String>), LoadError> {
+    let mut damages = Vec::new();
+    let newest = run
+        .newest_verified(|damage| damages.push(damage.to_string()))
+        .await?;
+    let round = newest.as_ref().map(|m| m.header.round);
+    let unfinished = run.unfinished_after(round).await?;
+    damages.extend(unfinished.iter().map(ToString::to_string));
+    let start = newest.map(|m| (m.reference.key.clone(), m.header.round, m.header.step));
+    Ok((start, damages))
 }
 
 /// A plain relative path means another place to a worker elsewhere.

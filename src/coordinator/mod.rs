@@ -35,7 +35,7 @@ use crate::collective::{
 use crate::observe::Summary;
 use crate::observe::history::HistoryError;
 use crate::observe::telemetry::SharedScreen;
-use crate::strategy::{Plan, PlanError};
+use crate::strategy::{InitialError, Plan, PlanError, TrainState};
 use crate::wire::control::control_server::ControlServer;
 
 /// Why the coordinator could not run.
@@ -44,6 +44,9 @@ pub enum CoordinatorError {
     /// The job, its data or its model.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The initial weights.
+    #[error(transparent)]
+    Initial(#[from] InitialError),
     /// The run can't be opened, or must not be continued like this.
     #[error(transparent)]
     Opening(#[from] OpeningError),
@@ -100,8 +103,8 @@ pub struct Listening {
     pub token: crate::collective::Token,
 }
 
-/// Runs one job to its end, or until `shutdown` resolves (then everything is
-/// saved and everybody let go). `listening` is called once, when workers may
+/// Runs one job to its end, or until `shutdown` resolves to a reason (then
+/// everything is saved and everybody let go). `listening` is called once, when workers may
 /// come; never for a run that is complete already.
 ///
 /// # Errors
@@ -109,11 +112,16 @@ pub struct Listening {
 pub async fn run(
     config: Config,
     screen: SharedScreen,
-    shutdown: impl Future<Output = ()> + Send,
+    shutdown: impl Future<Output = String> + Send,
     listening: impl FnOnce(&Listening),
 ) -> Result<Summary, CoordinatorError> {
     let started = std::time::Instant::now();
     let plan = Arc::new(Plan::new(&config.job, &config.registry)?);
+    if config.job.init.is_some() {
+        // Each worker makes the state for itself; a file that doesn't fit has
+        // to be known before any of them starts.
+        TrainState::initial(&plan)?;
+    }
     // The address first: two coordinators on one node must not both open the run.
     let socket = std::net::TcpListener::bind(&config.listen).map_err(|source| ListenError {
         addr: config.listen.clone(),

@@ -28,7 +28,7 @@ pub enum OpeningError {
     /// An unfinished run of another job is there.
     #[error(
         "{url} holds the unfinished run {run} of a job that differs:\n  {differences}\n\
-         Continue it with the job as it was, fork it with --from {run}@STEP, \
+         Continue it with the job as it was, fork it with --from {run}@{step}, \
          or start another run with --new"
     )]
     Changed {
@@ -36,6 +36,8 @@ pub enum OpeningError {
         url: String,
         /// The unfinished run.
         run: String,
+        /// Its newest checkpoint.
+        step: u64,
         /// One a line.
         differences: String,
     },
@@ -91,9 +93,10 @@ pub(super) async fn open(config: &Config, plan: &Plan) -> Result<Opened, Opening
     };
     let runs = store.runs().await?;
     let id = if config.new {
-        first_free(&id, &runs)
+        let free = repeats(&id).find(|id| !runs.contains(id));
+        free.unwrap_or_default()
     } else {
-        id
+        newest_repeat(&store, id, &runs).await?
     };
     let identity = Identity {
         run: id.clone(),
@@ -140,14 +143,22 @@ fn fork_id(identity: &Identity, fork: &Fork) -> String {
     job::run_id(&lineage, &identity.artifact, &identity.data_fingerprint)
 }
 
-/// `ID`, or `ID-2`, `ID-3`, ... for another repeat.
-fn first_free(id: &str, runs: &[String]) -> String {
-    let taken = |candidate: &String| runs.contains(candidate);
-    let repeats = (2_u64..).map(|n| format!("{id}-{n}"));
-    std::iter::once(id.to_owned())
-        .chain(repeats)
-        .find(|c| !taken(c))
-        .unwrap_or_default()
+/// `ID`, `ID-2`, `ID-3`, ...: the repeats that `--new` asks for.
+fn repeats(id: &str) -> impl Iterator<Item = String> {
+    let again = (2_u64..).map(move |n| format!("{id}-{n}"));
+    std::iter::once(id.to_owned()).chain(again)
+}
+
+/// Which repeat the same command goes on with: the newest that isn't complete;
+/// the newest if all are.
+async fn newest_repeat(store: &Store, id: String, runs: &[String]) -> Result<String, OpeningError> {
+    let there: Vec<String> = repeats(&id).take_while(|id| runs.contains(id)).collect();
+    for repeat in there.iter().rev() {
+        if store.run(repeat)?.finished().await?.is_none() {
+            return Ok(repeat.clone());
+        }
+    }
+    Ok(there.into_iter().last().unwrap_or(id))
 }
 
 /// An unfinished run in the same place is most likely the one that was meant.
@@ -178,6 +189,7 @@ async fn refuse_other_unfinished(
             return Err(OpeningError::Changed {
                 url: store.url().to_owned(),
                 run: other.clone(),
+                step: manifest.header.step,
                 differences: differences.join("\n  "),
             });
         }
@@ -234,7 +246,7 @@ fn complete(
 ) -> Summary {
     let header = &manifest.header;
     let value = |name: &str| header.metrics.get(name).copied();
-    Summary {
+    let mut summary = Summary {
         status: Outcome::AlreadyComplete,
         job: config.job.name.clone(),
         run: Some(run.run().to_owned()),
@@ -253,5 +265,7 @@ fn complete(
         )),
         run_dir: Some(folder.display().to_string()),
         ..Summary::default()
-    }
+    };
+    super::report::fill_from_history(&mut summary, folder, run.run());
+    summary
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -15,6 +16,9 @@ use crate::world::{Generation, Round};
 
 /// Shards of a checkpoint are at most this large, unless one tensor is.
 const SHARD_BYTES_MAX: usize = 256 << 20;
+
+/// What a store that failed is given before it is asked again.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// What became of a checkpoint.
 pub(super) struct Saved {
@@ -90,6 +94,10 @@ impl Saver {
         self.runtime.spawn(async move {
             let _turn = saver.turn.acquire().await;
             let outcome = saver.write(&snapshot).await;
+            if outcome.is_err() {
+                // The last one is tried again and again: not without a breath.
+                tokio::time::sleep(BREATH).await;
+            }
             let round = Round(snapshot.header.round);
             let done = Saved {
                 round,

@@ -102,6 +102,23 @@ impl History {
         u64::try_from(value).map_err(|_| self.bad(format!("counter {name} is {value}")))
     }
 
+    /// Sets a counter, up or down. Cheap rather than durable: after a power cut
+    /// the value may be an older one.
+    ///
+    /// # Errors
+    /// The file's errors.
+    pub fn set_counter(&self, run: &str, name: &str, value: u64) -> Result<(), HistoryError> {
+        let value = self.integer(name, value)?;
+        self.write("count", Durability::Normal, |tx| {
+            tx.prepare_cached(
+                "INSERT INTO counters (run, name, value) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (run, name) DO UPDATE SET value = excluded.value",
+            )?
+            .execute(rusqlite::params![run, name, value])?;
+            Ok(())
+        })
+    }
+
     /// A counter's value, 0 if it has never been added to.
     ///
     /// # Errors

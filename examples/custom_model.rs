@@ -1,0 +1,94 @@
+//! A model and data of one's own, and the whole command line around them.
+//!
+//! ```text
+//! cargo run --release --example custom_model -- run examples/custom.toml
+//! cargo run --release --example custom_model -- worker --coordinator http://stable:7070
+//! ```
+//!
+//! The model fits a curve through noisy points: one hidden layer, the mean
+//! squared error. The data are lines of `x,y`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+use candle_nn::{Module, VarBuilder};
+use ebbtide::data::{DataError, Field, MemoryDataset, Sample, Splits, local_path};
+use ebbtide::job::DataSpec;
+use ebbtide::model::{Activation, Batch, Dense, Loss, Model, Registry, StepContext};
+
+/// The keys of `[model]` with `kind = "curve"`.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CurveConfig {
+    hidden: usize,
+}
+
+/// y = f(x), by one hidden layer.
+struct Curve {
+    hidden: Dense,
+    output: Dense,
+}
+
+impl Model for Curve {
+    type Config = CurveConfig;
+    const METRICS: &'static [&'static str] = &["mean_absolute_error"];
+
+    fn new(config: &CurveConfig, vars: VarBuilder) -> Result<Self> {
+        let n = config.hidden;
+        Ok(Curve {
+            hidden: Dense::new(1, n, Activation::Linear, vars.pp("hidden"))?,
+            output: Dense::new(n, 1, Activation::Linear, vars.pp("output"))?,
+        })
+    }
+
+    fn loss(&self, batch: &Batch, _: &StepContext) -> Result<Loss> {
+        self.evaluate(batch)
+    }
+
+    fn evaluate(&self, batch: &Batch) -> Result<Loss> {
+        // Steep slopes from the start: the curve has several turns.
+        let bends = (self.hidden.forward(batch.field(0)?)? * 4.0)?.tanh()?;
+        let error: Tensor = (self.output.forward(&bends)? - batch.field(1)?)?;
+        Ok(Loss {
+            mean: error.sqr()?.mean_all()?,
+            weight: batch.len as u64,
+            metrics: vec![("mean_absolute_error", error.detach().abs()?.mean_all()?)],
+        })
+    }
+}
+
+/// Lines of `x,y` below a head; every fifth point is kept for validation.
+fn open_xy_csv(spec: &DataSpec) -> std::result::Result<Splits, DataError> {
+    let path = local_path(&spec.url)?;
+    let text = std::fs::read_to_string(&path).map_err(|error| DataError::read(&path, error))?;
+    let (mut train, mut validation) = (Vec::new(), Vec::new());
+    let rows = text.lines().filter(|line| !line.starts_with('#'));
+    for (row, line) in rows.skip(1).enumerate() {
+        let point = line.split_once(',').map(|(x, y)| (x.parse(), y.parse()));
+        let Some((Ok(x), Ok(y))) = point else {
+            let problem = format!("row {row} is {line:?}, expected x,y");
+            return Err(DataError::damaged(&path, problem));
+        };
+        let sample = Sample::new([Field::vector(vec![x]), Field::vector(vec![y])]);
+        let split = if row % 5 == 4 {
+            &mut validation
+        } else {
+            &mut train
+        };
+        split.push(sample);
+    }
+    Ok(Splits {
+        train: Arc::new(MemoryDataset::new(train)?),
+        validation: Some(Arc::new(MemoryDataset::new(validation)?)),
+        transform: None,
+    })
+}
+
+fn main() -> ExitCode {
+    let registry = Registry::builtin()
+        .model::<Curve>("curve")
+        .dataset("xy-csv", open_xy_csv)
+        .artifact("custom_model 1");
+    ebbtide::cli::main(registry)
+}

@@ -1,0 +1,143 @@
+//! The last words of a start, and what the run came to.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Report, internal, unix_now};
+use crate::checkpoint::{RunStore, export_run};
+use crate::coordinator::CoordinatorError;
+use crate::observe::history::RunStatus;
+use crate::observe::{Event, History, Summary, summary};
+use crate::strategy::Plan;
+use crate::world::membership::Outcome;
+
+impl Report {
+    /// The last words, and what the run came to.
+    pub(in crate::coordinator) async fn finish(
+        mut self,
+        run: &RunStore,
+        plan: &Arc<Plan>,
+        outcome: Outcome,
+        kinds: BTreeSet<String>,
+        elapsed: Duration,
+    ) -> Result<Summary, CoordinatorError> {
+        let seconds = elapsed.as_secs_f64();
+        let mut summary = self.counters(plan, kinds, seconds);
+        let newest = run.newest_verified(|_| {}).await.map_err(internal)?;
+        if let Some(manifest) = &newest {
+            let header = &manifest.header;
+            let value = |name: &str| header.metrics.get(name).copied();
+            summary.steps = Some(header.step);
+            summary.epochs = Some(header.step / self.steps_per_epoch);
+            summary.train_loss = value("loss");
+            summary.val_loss = value("val_loss");
+            summary.val_accuracy = value("val_accuracy");
+            summary.weights_sha256 = Some(header.weights_sha256.clone());
+            summary.checkpoint = Some(format!(
+                "{}/{}",
+                self.checkpoint_url, manifest.reference.key
+            ));
+        }
+        let (status, error) = match outcome {
+            Outcome::Finished { .. } => {
+                self.event(Event::Finished {
+                    step: summary.steps.unwrap_or(self.step),
+                    epochs: summary.epochs.unwrap_or_default(),
+                    seconds,
+                    weights_sha256: summary.weights_sha256.clone().unwrap_or_default(),
+                    checkpoint: summary.checkpoint.clone(),
+                });
+                summary.status = summary::Outcome::Finished;
+                (RunStatus::Finished, None)
+            }
+            Outcome::Failed(error) => {
+                self.event(Event::Failed {
+                    step: Some(self.step),
+                    error: error.clone(),
+                });
+                summary.status = summary::Outcome::Failed;
+                summary.error = Some(error.clone());
+                (RunStatus::Failed, Some(error))
+            }
+            Outcome::Stopped => {
+                let asked = self.stop_asked.clone();
+                let reason = asked.unwrap_or_else(|| "all workers were drained".to_owned());
+                self.event(Event::Stopped {
+                    step: summary.steps.unwrap_or(self.step),
+                    reason,
+                });
+                summary.status = summary::Outcome::Stopped;
+                (RunStatus::Stopped, None)
+            }
+        };
+        if status == RunStatus::Finished && plan.job.checkpoint.export_weights {
+            self.export_weights(run).await;
+        }
+        self.record_step();
+        let digest = summary
+            .weights_sha256
+            .as_deref()
+            .filter(|_| status == RunStatus::Finished);
+        self.history
+            .set_run_status(&self.run, unix_now(), status, error.as_deref(), digest)?;
+        self.metrics.sync().map_err(internal)?;
+        self.events.sync().map_err(internal)?;
+        self.screen.lock().finish();
+        Ok(summary)
+    }
+
+    /// The weights alone, for whoever doesn't want a checkpoint. A full disk
+    /// here is no failure of the training: `ebbtide export` makes up for it.
+    async fn export_weights(&self, run: &RunStore) {
+        let to = self.folder.join("weights.safetensors");
+        if let Err(error) = export_run(run, &to).await {
+            let line = format!("the weights were not exported: {error}");
+            self.screen.lock().line(&line);
+        }
+    }
+
+    fn counters(&self, plan: &Plan, kinds: BTreeSet<String>, seconds: f64) -> Summary {
+        let recorded = self
+            .history
+            .run(&self.run)
+            .ok()
+            .flatten()
+            .map_or(Vec::new(), |r| r.kinds);
+        let kinds: BTreeSet<String> = kinds.into_iter().chain(recorded).collect();
+        let mut summary = Summary {
+            job: plan.job.name.clone(),
+            run: Some(self.run.clone()),
+            steps: Some(self.step),
+            exact: Some(kinds.len() <= 1),
+            kinds: kinds.into_iter().collect(),
+            seconds,
+            resumed_from_step: self.resumed_from,
+            run_dir: Some(self.folder.display().to_string()),
+            ..Summary::default()
+        };
+        fill(&mut summary, &self.history, &self.run);
+        summary
+    }
+}
+
+/// What the run's folder knows of a run that was complete before this start.
+pub(in crate::coordinator) fn fill_from_history(summary: &mut Summary, folder: &Path, run: &str) {
+    let path = folder.join("history.sqlite");
+    if path.exists()
+        && let Ok(history) = History::open(&path)
+    {
+        fill(summary, &history, run);
+    }
+}
+
+/// The counters that are kept over all starts.
+fn fill(summary: &mut Summary, history: &History, run: &str) {
+    let counter = |name: &str| history.counter(run, name).ok();
+    summary.generations = counter("generations");
+    summary.workers_seen = history.workers_seen(run).ok();
+    summary.recomputed_micro_batches = counter("recomputed_micro_batches");
+    summary.sums_fetched = counter("sums_fetched");
+    summary.recomputed_after_resume = counter("recomputed_after_resume");
+}

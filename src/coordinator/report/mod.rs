@@ -1,0 +1,312 @@
+//! What the coordinator writes down and shows: the run's files, the screen,
+//! the counters that outlive it.
+//!
+//! | what | where |
+//! |---|---|
+//! | the files, events, resuming, waits | this file |
+//! | who comes and goes, generations, checkpoints | `workers.rs` |
+//! | metrics, the progress line, epochs | `rounds.rs` |
+//! | the last words | `ending.rs` |
+
+mod ending;
+mod rounds;
+mod workers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::CoordinatorError;
+use super::config::Config;
+use super::opening::OpenRun;
+use crate::checkpoint::write_pointer;
+use crate::observe::events::Missing;
+use crate::observe::history::{RunRow, RunStatus, StoredGeneration};
+use crate::observe::telemetry::SharedScreen;
+use crate::observe::{Event, EventLog, History, MetricsLog, StallWatch, UnixMillis};
+use crate::strategy::Plan;
+use crate::world::membership::{Durable, World};
+use crate::world::{Generation, WorkerId};
+
+pub(super) use ending::fill_from_history;
+
+/// The history's counter of the newest step that anybody told of: what a new
+/// start of the coordinator compares a checkpoint with.
+const STEP_REACHED: &str = "step_reached";
+
+/// A worker in words, and what it last complained about.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    name: String,
+    devices: String,
+    sums_fetched: u64,
+    last_error: Option<String>,
+    log_tail: Vec<String>,
+    drain: Option<String>,
+}
+
+/// The run's files, its counters and the screen.
+pub(super) struct Report {
+    job: String,
+    run: String,
+    folder: PathBuf,
+    checkpoint_url: String,
+    history: History,
+    events: EventLog,
+    metrics: MetricsLog,
+    screen: SharedScreen,
+    stalls: StallWatch,
+    workers: BTreeMap<WorkerId, Known>,
+    steps_per_epoch: u64,
+    total_steps: u64,
+    epochs: Option<u64>,
+    micro_batches: u32,
+    metric_names: Vec<String>,
+    /// The newest training step that anybody told of.
+    pub step: u64,
+    epoch_began: Duration,
+    epoch_first_step: u64,
+    last_epoch: u64,
+    resumed_from: Option<u64>,
+    announced: BTreeSet<(&'static str, u64, u32)>,
+    /// Damages that have been told: a search may come upon them again.
+    damages: BTreeSet<String>,
+    /// What `STEP_REACHED` says.
+    step_recorded: u64,
+    stop_asked: Option<String>,
+}
+
+impl Report {
+    pub(super) fn open(
+        config: &Config,
+        plan: &Plan,
+        opened: &OpenRun,
+        screen: SharedScreen,
+    ) -> Result<Report, CoordinatorError> {
+        let folder = opened.folder.clone();
+        let io = |path: PathBuf| move |source| CoordinatorError::Io { path, source };
+        std::fs::create_dir_all(&folder).map_err(io(folder.clone()))?;
+        let resolved = folder.join("config.resolved.toml");
+        std::fs::write(&resolved, config.job.resolved_toml()).map_err(io(resolved.clone()))?;
+        write_pointer(&folder, &opened.run).map_err(internal)?;
+        let history = History::open(&folder.join("history.sqlite"))?;
+        let run = opened.run.run().to_owned();
+        history.begin_run(&RunRow {
+            id: run.clone(),
+            parent: opened.record.parent.clone().zip(opened.record.parent_step),
+            owner: config.owner.clone(),
+            project: None,
+            job: config.job.name.clone(),
+            artifact: plan.artifact.clone(),
+            data_fingerprint: plan.data_fingerprint(),
+            kinds: Vec::new(),
+            status: RunStatus::Running,
+            error: None,
+            weights_sha256: None,
+            created: unix_now(),
+            finished: None,
+            config: config.job.resolved_toml(),
+        })?;
+        history.set_run_status(&run, unix_now(), RunStatus::Running, None, None)?;
+        let events = EventLog::open(&folder.join("events.jsonl"), &run, Some(history.clone()))
+            .map_err(internal)?;
+        let metrics = MetricsLog::open(&folder.join("metrics.jsonl"), &run, Some(history.clone()))
+            .map_err(internal)?;
+        let step = history.counter(&run, STEP_REACHED)?;
+        let steps_per_epoch = plan.course.steps_per_epoch();
+        let total_steps = plan.course.total_steps();
+        Ok(Report {
+            job: config.job.name.clone(),
+            run,
+            folder,
+            checkpoint_url: config.checkpoint_url(),
+            history,
+            events,
+            metrics,
+            screen,
+            stalls: StallWatch::new(),
+            workers: BTreeMap::new(),
+            steps_per_epoch,
+            total_steps,
+            epochs: Some(total_steps.div_ceil(steps_per_epoch)),
+            micro_batches: config.job.train.micro_batches(),
+            metric_names: plan.course.metrics().to_vec(),
+            step,
+            epoch_began: Duration::ZERO,
+            epoch_first_step: 0,
+            last_epoch: 0,
+            resumed_from: None,
+            announced: BTreeSet::new(),
+            damages: BTreeSet::new(),
+            step_recorded: step,
+            stop_asked: None,
+        })
+    }
+
+    /// What an earlier coordinator wrote down.
+    pub(super) fn durable(&self) -> Result<Durable, CoordinatorError> {
+        let Some(stored) = self.history.latest_generation(&self.run)? else {
+            return Ok(Durable::default());
+        };
+        serde_json::from_slice(&stored.record).map_err(internal)
+    }
+
+    pub(super) fn persist(&mut self, durable: &Durable) -> Result<(), CoordinatorError> {
+        if durable.number == Generation::NONE {
+            return Ok(()); // nothing was given out yet
+        }
+        let record = serde_json::to_vec(durable).map_err(internal)?;
+        let stored = StoredGeneration {
+            generation: durable.number,
+            record,
+        };
+        self.history
+            .put_generation(&self.run, unix_now(), &stored, &[])?;
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, opened: &OpenRun) {
+        let sound = opened.start.is_some();
+        for damage in &opened.damages {
+            self.damaged(&damage.to_string(), sound);
+        }
+        // A fork begins with a checkpoint.
+        if opened.incarnation == 1 || (!sound && self.step == 0) {
+            self.event(Event::RunStarted {
+                job: self.job.clone(),
+                steps: Some(self.total_steps),
+                epochs: self.epochs,
+                parent: opened.record.parent.clone(),
+                parent_step: opened.record.parent_step,
+            });
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let headline = event.headline();
+        if let Err(error) = self.events.record(unix_now(), event) {
+            tracing::error!(%error, "an event could not be written down");
+        }
+        if let Some(headline) = headline {
+            self.screen.lock().headline(&headline);
+        }
+    }
+
+    fn known(&self, worker: WorkerId) -> Known {
+        self.workers.get(&worker).cloned().unwrap_or_default()
+    }
+
+    fn count(&self, name: &str, delta: u64) {
+        if delta > 0
+            && let Err(error) = self.history.add_counter(&self.run, name, delta)
+        {
+            tracing::error!(name, %error, "a counter could not be written down");
+        }
+    }
+
+    /// A checkpoint that can't be used; whether there is a sound one before it.
+    pub(super) fn damaged(&mut self, problem: &str, sound: bool) {
+        if !self.damages.insert(problem.to_owned()) {
+            return;
+        }
+        self.event(Event::CheckpointDamaged {
+            step: None,
+            url: self.checkpoint_url.clone(),
+            problem: problem.to_owned(),
+            used_instead: sound.then(|| "the one before it".to_owned()),
+        });
+    }
+
+    /// Training goes on from a checkpoint, or from the beginning if there is
+    /// none: what came after it comes again.
+    pub(super) fn starting(&mut self, manifest: Option<&str>, round: u64, step: u64) {
+        if let Err(error) = self.metrics.discard_after(round) {
+            tracing::error!(%error, "old metrics could not be removed");
+        }
+        self.announced.retain(|(_, at, _)| *at <= round);
+        let lost = self.step.saturating_sub(step);
+        self.step = step;
+        self.record_step();
+        self.last_epoch = step / self.steps_per_epoch;
+        self.epoch_first_step = step;
+        self.count(
+            "recomputed_after_resume",
+            lost * u64::from(self.micro_batches),
+        );
+        if manifest.is_none() && lost == 0 {
+            return; // a run's first start
+        }
+        self.resumed_from.get_or_insert(step);
+        let checkpoint = manifest.map(|key| format!("{}/{key}", self.checkpoint_url));
+        self.event(Event::RunResumed {
+            step,
+            round,
+            checkpoint,
+            steps_lost: lost,
+        });
+    }
+
+    /// What a later start will know of how far this one came.
+    fn record_step(&mut self) {
+        if self.step == self.step_recorded {
+            return;
+        }
+        match self.history.set_counter(&self.run, STEP_REACHED, self.step) {
+            Ok(()) => self.step_recorded = self.step,
+            Err(error) => tracing::error!(%error, "the step could not be written down"),
+        }
+    }
+
+    pub(super) fn stopping(&mut self, reason: &str) {
+        self.stop_asked = Some(reason.to_owned());
+        let line = format!(
+            "stopping ({reason}): saving, then letting everybody go (Ctrl-C: stop at once)"
+        );
+        self.screen.lock().line(&line);
+    }
+
+    /// No wait over ten seconds is silent.
+    pub(super) fn tick(&mut self, now: Duration, world: &World) {
+        let (missing, next) = world.waiting().unwrap_or_default();
+        let missing: BTreeSet<String> = missing.into_iter().collect();
+        if let Some(stall) = self.stalls.watch(now, &missing, &next) {
+            let since_seconds = stall.since().as_secs_f64();
+            let missing = stall
+                .missing
+                .iter()
+                .map(|(name, since)| Missing {
+                    name: name.clone(),
+                    since_seconds: since.as_secs_f64(),
+                })
+                .collect();
+            self.event(Event::Stalled {
+                missing,
+                since_seconds,
+                next,
+            });
+        }
+        if self.step == 0 {
+            self.epoch_began = now;
+        }
+        self.record_step();
+    }
+
+    pub(super) fn run(&self) -> &str {
+        &self.run
+    }
+
+    pub(super) fn job(&self) -> &str {
+        &self.job
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> CoordinatorError {
+    CoordinatorError::Internal(error.to_string())
+}
+
+fn unix_now() -> UnixMillis {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    UnixMillis(since.as_millis() as u64)
+}

@@ -1,0 +1,214 @@
+//! What rounds came to: metrics, the progress line, epochs.
+
+use std::time::Duration;
+
+use super::{Report, internal, unix_now};
+use crate::coordinator::CoordinatorError;
+use crate::observe::events::SkipKind;
+use crate::observe::{EpochLine, Event, MetricsKind, MetricsRecord};
+use crate::wire::{Record, Values};
+use crate::world::membership::World;
+
+impl Report {
+    /// A record that the members tell.
+    pub(in crate::coordinator) fn record(
+        &mut self,
+        now: Duration,
+        record: Record,
+        world: &World,
+    ) -> Result<(), CoordinatorError> {
+        if let Record::Running {
+            step,
+            epoch,
+            values,
+        } = &record
+        {
+            self.running(now, *step, *epoch, values, world);
+            return Ok(());
+        }
+        if !record.key().is_some_and(|key| self.announced.insert(key)) {
+            return Ok(());
+        }
+        match record {
+            Record::Running { .. } => {}
+            Record::Step {
+                round,
+                step,
+                epoch,
+                values,
+            } => {
+                self.step = self.step.max(step);
+                self.metric(MetricsKind::Step, (step, epoch, round), &values)?;
+            }
+            Record::Epoch {
+                round,
+                step,
+                epoch,
+                complete,
+                values,
+            } => {
+                self.epoch(now, (round, step, epoch), complete, values, world)?;
+            }
+            Record::Evaluated {
+                round,
+                step,
+                values,
+            } => {
+                let epoch = step.div_ceil(self.steps_per_epoch);
+                self.metric(MetricsKind::Evaluation, (step, epoch, round), &values)?;
+            }
+            Record::Digest {
+                round,
+                step,
+                state_digest,
+                chain,
+            } => {
+                let epoch = step.div_ceil(self.steps_per_epoch);
+                let record =
+                    MetricsRecord::new(MetricsKind::Digest, unix_now(), step, epoch, round)
+                        .with_digest(state_digest, Some(chain));
+                self.metrics.append(&record).map_err(internal)?;
+            }
+            Record::Skipped {
+                round,
+                step,
+                micro_batch,
+                kind,
+                samples,
+                parameters,
+            } => {
+                let kind = match kind.as_str() {
+                    "non-finite" => SkipKind::NonFinite,
+                    _ => SkipKind::OutOfRange,
+                };
+                let sample_indices = samples;
+                self.event(Event::StepSkipped {
+                    step,
+                    round,
+                    kind,
+                    micro_batch,
+                    sample_indices,
+                    parameters,
+                });
+            }
+            Record::EarlyStopped {
+                round,
+                step,
+                monitor,
+                best,
+                patience,
+            } => {
+                let epoch = step.div_ceil(self.steps_per_epoch);
+                let (best, patience) = (best.unwrap_or(f64::NAN), u64::from(patience));
+                self.event(Event::EarlyStopped {
+                    epoch,
+                    step,
+                    round,
+                    monitor,
+                    best,
+                    patience,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn metric(
+        &mut self,
+        kind: MetricsKind,
+        (step, epoch, round): (u64, u64, u64),
+        values: &Values,
+    ) -> Result<(), CoordinatorError> {
+        let record = values.iter().fold(
+            MetricsRecord::new(kind, unix_now(), step, epoch, round),
+            |record, (name, value)| record.with(name, value.unwrap_or(f64::NAN)),
+        );
+        self.metrics.append(&record).map(drop).map_err(internal)
+    }
+
+    fn line(
+        &self,
+        now: Duration,
+        step: u64,
+        epoch: u64,
+        values: &Values,
+        world: &World,
+    ) -> EpochLine {
+        let record = world.current();
+        let before = (epoch.saturating_sub(1)) * self.steps_per_epoch;
+        let steps = self
+            .steps_per_epoch
+            .min(self.total_steps.saturating_sub(before));
+        EpochLine {
+            epoch,
+            epochs: self.epochs,
+            step: step.saturating_sub(before),
+            steps,
+            seconds: now.saturating_sub(self.epoch_began).as_secs_f64(),
+            timed_steps: step.saturating_sub(self.epoch_first_step.max(before)),
+            done: false,
+            values: self.ordered(values),
+            workers: record.map_or(0, |r| r.members.len() as u64),
+            generation: record.map(|r| r.generation),
+        }
+    }
+
+    /// As Keras shows them: loss, metrics, then the same of the validation.
+    fn ordered(&self, values: &Values) -> Vec<(String, f64)> {
+        let names = || std::iter::once("loss").chain(self.metric_names.iter().map(String::as_str));
+        let validation = names().map(|name| format!("val_{name}"));
+        names()
+            .map(str::to_owned)
+            .chain(validation)
+            .filter_map(|name| {
+                values
+                    .get(&name)
+                    .copied()
+                    .flatten()
+                    .map(|value| (name, value))
+            })
+            .collect()
+    }
+
+    fn running(&mut self, now: Duration, step: u64, epoch: u64, values: &Values, world: &World) {
+        if step <= self.step && self.last_epoch >= epoch {
+            return;
+        }
+        self.step = self.step.max(step);
+        let line = self.line(now, step, epoch, values, world);
+        self.screen.lock().progress(now, &line);
+    }
+
+    fn epoch(
+        &mut self,
+        now: Duration,
+        (round, step, epoch): (u64, u64, u64),
+        complete: bool,
+        values: Values,
+        world: &World,
+    ) -> Result<(), CoordinatorError> {
+        self.step = self.step.max(step);
+        self.metric(MetricsKind::Epoch, (step, epoch, round), &values)?;
+        let line = EpochLine {
+            done: true,
+            ..self.line(now, step, epoch, &values, world)
+        };
+        self.screen.lock().epoch_finished(now, &line);
+        let seconds = line.seconds;
+        self.event(Event::EpochEnded {
+            epoch,
+            step,
+            round,
+            values,
+            seconds,
+        });
+        self.last_epoch = if complete {
+            epoch
+        } else {
+            epoch.saturating_sub(1)
+        };
+        self.epoch_began = now;
+        self.epoch_first_step = step;
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! Who comes, who goes, and what the world notes about it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Known, Report};
+use crate::coordinator::CoordinatorError;
+use crate::coordinator::driver::Registered;
+use crate::observe::Event;
+use crate::observe::events::{InstallReason, LeaveReason, WorkerInfo};
+use crate::wire::control as pb;
+use crate::world::membership::{Note, World};
+use crate::world::message::FromWorker;
+use crate::world::{Generation, Origin, WorkerId};
+
+impl Report {
+    pub(in crate::coordinator) fn refused(&mut self, peer: &str, problem: &str) {
+        self.event(Event::ConnectionRefused {
+            peer: peer.to_owned(),
+            problem: problem.to_owned(),
+        });
+    }
+
+    pub(in crate::coordinator) fn registered(&mut self, worker: WorkerId, registered: &Registered) {
+        let request = &registered.request;
+        let devices = request.devices.join(", ");
+        let known = Known {
+            name: request.node.clone(),
+            devices: devices.clone(),
+            ..Known::default()
+        };
+        self.workers.insert(worker, known);
+        self.event(Event::WorkerRegistered(WorkerInfo {
+            worker,
+            name: request.node.clone(),
+            devices,
+            kind: String::new(),
+            zone: (!request.zone.is_empty()).then(|| request.zone.clone()),
+            price_per_hour: (request.price > 0.0).then_some(request.price),
+            build: request.build.clone(),
+            artifact: request.artifact.clone(),
+        }));
+    }
+
+    pub(in crate::coordinator) fn kinds(&mut self, worker: WorkerId, kinds: &BTreeSet<String>) {
+        let kinds: Vec<String> = kinds.iter().cloned().collect();
+        if let Err(error) = self.history.set_run_kinds(&self.run, &kinds) {
+            tracing::error!(%worker, %error, "the kinds could not be written down");
+        }
+        let exact = kinds.len() <= 1;
+        self.event(Event::KindsChanged { kinds, exact });
+    }
+
+    pub(in crate::coordinator) fn trouble(&mut self, worker: WorkerId, trouble: pb::Trouble) {
+        let known = self.workers.entry(worker).or_default();
+        known.last_error = Some(trouble.error);
+        known.log_tail = trouble.log_tail;
+    }
+
+    /// Notes what a worker's own words say about how it will leave.
+    pub(in crate::coordinator) fn heard(&mut self, worker: WorkerId, message: &FromWorker) {
+        let known = self.workers.entry(worker).or_default();
+        match message {
+            FromWorker::Drain { reason } if known.drain.is_none() => {
+                known.drain = Some(reason.clone());
+                let (name, why) = (known.name.clone(), reason.clone());
+                let reason = LeaveReason::Drained;
+                self.event(Event::DrainRequested {
+                    worker,
+                    name,
+                    reason,
+                    why,
+                });
+            }
+            FromWorker::Progress { counters, .. } => {
+                let new = counters.sums_fetched.saturating_sub(known.sums_fetched);
+                known.sums_fetched = counters.sums_fetched;
+                self.count("sums_fetched", new);
+            }
+            _ => {}
+        }
+    }
+
+    /// A note of the world's; returns the manifest of a new checkpoint.
+    pub(in crate::coordinator) fn note(
+        &mut self,
+        now: Duration,
+        note: Note,
+        world: &World,
+    ) -> Result<Option<String>, CoordinatorError> {
+        let _ = now;
+        match note {
+            Note::Installed {
+                record,
+                reason,
+                recomputed,
+            } => {
+                self.count("generations", 1);
+                self.count("recomputed_micro_batches", u64::from(recomputed));
+                let loss = reason.contains("left") || reason.contains("lost");
+                self.event(Event::GenerationInstalled {
+                    generation: record.generation,
+                    members: record.members.iter().map(|m| m.id).collect(),
+                    base: record.base.0,
+                    step: self.step,
+                    reason: match record.origin {
+                        Origin::Planned { .. } => InstallReason::Planned,
+                        Origin::Installed if loss => InstallReason::Loss,
+                        Origin::Installed if reason.contains("again") => InstallReason::Restarted,
+                        Origin::Installed => InstallReason::Started,
+                    },
+                    why: reason,
+                    recomputed_micro_batches: u64::from(recomputed),
+                    source: record.source.as_ref().map(|m| m.id),
+                });
+                if record.paused {
+                    let members = record.members.len() as u64;
+                    let minimum = world.members_min() as u64;
+                    self.event(Event::Paused {
+                        members,
+                        minimum,
+                        step: self.step,
+                    });
+                }
+            }
+            Note::Joined(worker, name) => {
+                let generation = world.current().map_or(Generation::NONE, |r| r.generation);
+                let devices = self.known(worker).devices;
+                self.event(Event::WorkerJoined {
+                    worker,
+                    name,
+                    devices,
+                    generation,
+                    step: self.step,
+                });
+            }
+            Note::Left {
+                worker,
+                name,
+                reason,
+                drained,
+            } => {
+                let known = self.known(worker);
+                let kind = match (&known.last_error, drained) {
+                    (Some(_), _) => LeaveReason::Crashed,
+                    (None, true) => LeaveReason::Drained,
+                    (None, false) if reason.contains("silent") => LeaveReason::Silent,
+                    (None, false) if reason.contains("goes") => LeaveReason::Evicted,
+                    (None, false) => LeaveReason::Lost,
+                };
+                self.event(Event::WorkerLeft {
+                    worker,
+                    name,
+                    reason: kind,
+                    why: reason,
+                    step: Some(self.step),
+                    recomputed_micro_batches: None,
+                    last_error: known.last_error,
+                    log_tail: known.log_tail,
+                });
+            }
+            Note::Idle(workers) => {
+                let names = |w: &WorkerId| format!("{w} ({})", self.known(*w).name);
+                let workers = workers.iter().map(names).collect();
+                self.event(Event::IdleWorkers {
+                    workers,
+                    micro_batches: self.micro_batches,
+                });
+            }
+            Note::Committed {
+                manifest,
+                round,
+                worker,
+            } => {
+                self.event(Event::CheckpointCommitted {
+                    step: self.step,
+                    round: round.0,
+                    url: format!("{}/{manifest}", self.checkpoint_url),
+                    worker: Some(worker),
+                    seconds: None,
+                    bytes: None,
+                    best: false,
+                });
+                return Ok(Some(manifest));
+            }
+            Note::SaveFailed {
+                worker,
+                round,
+                error,
+            } => {
+                let problem = format!("worker {worker}: {error}");
+                let url = self.checkpoint_url.clone();
+                self.event(Event::CheckpointFailed {
+                    step: self.step,
+                    round: round.0,
+                    url,
+                    problem,
+                });
+            }
+            Note::WorldLost { round } => {
+                self.event(Event::WorldLost {
+                    step: self.step,
+                    round: round.0,
+                });
+            }
+            Note::Suspicious(problem) => self.event(Event::Suspicious { problem }),
+        }
+        Ok(None)
+    }
+}

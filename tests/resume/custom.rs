@@ -1,0 +1,66 @@
+//! `examples/custom_model.rs`: another model and data, with their own worker.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::command::{Folder, records};
+use super::to_its_end;
+
+/// `cargo test` builds examples beside the tests: TARGET/PROFILE/examples.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let program = profile.join("examples/custom_model");
+    assert!(
+        program.exists(),
+        "cargo build --example custom_model makes {}",
+        program.display()
+    );
+    program
+}
+
+fn trained(workers: &str) -> Value {
+    let folder = Folder::new();
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom.toml");
+    let mut command = Command::new(program());
+    command.args([
+        "run",
+        job,
+        "--json",
+        "--workers",
+        workers,
+        "--set",
+        "train.epochs=30",
+    ]);
+    let ended = to_its_end(command.arg("--out").arg(folder.path())).expect(0);
+    let summary = ended.summary();
+    let run = folder.path().join(summary["run"].as_str().unwrap());
+    let names: Vec<Value> = records(&run.join("events.jsonl"))
+        .into_iter()
+        .filter(|event| event["event"] == "worker_registered")
+        .map(|event| event["artifact"].clone())
+        .collect();
+    assert_eq!(
+        names,
+        vec![Value::from("custom_model 1"); workers.parse().unwrap()]
+    );
+    let last = records(&run.join("metrics.jsonl")).into_iter();
+    let evaluated = last
+        .filter(|r| r["kind"] == "evaluation")
+        .next_back()
+        .unwrap();
+    let error = evaluated["val_mean_absolute_error"].as_f64().unwrap();
+    // The noise alone has a mean absolute value of 0.08.
+    assert!(error < 0.15, "{error}");
+    summary
+}
+
+#[test]
+fn a_model_and_data_of_ones_own_come_to_the_same_bits_on_any_number_of_workers() {
+    assert_eq!(
+        trained("1")["weights_sha256"],
+        trained("2")["weights_sha256"]
+    );
+}
