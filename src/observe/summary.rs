@@ -4,6 +4,8 @@
 //! output): all of them are always there, `null` where something is unknown;
 //! keys are only ever added.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::progress::seconds;
@@ -68,6 +70,9 @@ pub struct Summary {
     pub resumed_from_step: Option<u64>,
     /// Micro-batches done again because a checkpoint lay behind.
     pub recomputed_after_resume: Option<u64>,
+    /// Micro-batches that each worker of this start computed, by its number, as
+    /// far as it told before it left.
+    pub micro_batches_by_worker: BTreeMap<String, u64>,
     /// The last checkpoint.
     pub checkpoint: Option<String>,
     /// The run's folder.
@@ -186,6 +191,7 @@ mod tests {
             sums_fetched: Some(0),
             resumed_from_step: None,
             recomputed_after_resume: Some(0),
+            micro_batches_by_worker: BTreeMap::from([("1".to_owned(), 18760)]),
             checkpoint: Some("file:///c/4690".into()),
             run_dir: Some("runs/mnist/1f2e".into()),
             error: None,
@@ -201,7 +207,8 @@ mod tests {
                 r#""train_loss":0.052,"val_loss":null,"val_accuracy":0.977,"weights_sha256":"5f1c","#,
                 r#""exact":true,"kinds":["cpu-9a1b"],"seconds":3.123,"generations":4,"workers_seen":1,"#,
                 r#""recomputed_micro_batches":0,"sums_fetched":0,"resumed_from_step":null,"#,
-                r#""recomputed_after_resume":0,"checkpoint":"file:///c/4690","run_dir":"runs/mnist/1f2e","error":null}"#,
+                r#""recomputed_after_resume":0,"#,
+                r#""micro_batches_by_worker":{"1":18760},"checkpoint":"file:///c/4690","run_dir":"runs/mnist/1f2e","error":null}"#,
             )
         );
     }
@@ -217,7 +224,8 @@ mod tests {
         let object: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         let keys = "job run steps epochs train_loss val_loss val_accuracy weights_sha256 exact kinds \
                     seconds generations workers_seen recomputed_micro_batches sums_fetched \
-                    resumed_from_step checkpoint status error recomputed_after_resume";
+                    resumed_from_step checkpoint status error recomputed_after_resume \
+                    micro_batches_by_worker";
         for key in keys.split_whitespace() {
             assert!(object.get(key).is_some(), "{key}");
         }

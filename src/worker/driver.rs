@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::Ended;
 use super::engine::{Answer, Ask, Done, Engine};
-use super::inject::Faults;
+use super::inject::{Faults, Point};
 use super::ledger::Ledger;
 use super::peers::{Peers, Up};
 use super::rounds::{Rounds, bucket_counts};
@@ -28,7 +28,7 @@ use crate::job::Kind;
 use crate::strategy::Stop;
 use crate::wire::Record;
 use crate::world::member::{Command, Event, Member, SumSource, Task};
-use crate::world::message::{FromWorker, ReleaseReason, WorkerCounters};
+use crate::world::message::{FromWorker, ReleaseReason, ToWorker, WorkerCounters};
 use crate::world::{Generation, Round, WorkerId};
 
 /// How often progress is told without another reason.
@@ -216,8 +216,19 @@ impl Driver {
                 self.unsent = self.records.len();
                 self.send_records();
             }
-            Said::Message(message) => self.event(Event::Control(message)),
+            Said::Message(message) => self.told(message),
             Said::Ended(ended) => self.ended = Some(ended),
+        }
+    }
+
+    fn told(&mut self, message: ToWorker) {
+        if matches!(message, ToWorker::Prepare { .. }) {
+            self.faults.reached(Point::Prepare, &self.kind);
+        }
+        let proposed = matches!(message, ToWorker::Propose(_));
+        self.event(Event::Control(message));
+        if proposed {
+            self.faults.reached(Point::Proposed, &self.kind);
         }
     }
 
@@ -505,6 +516,7 @@ impl Driver {
     }
 
     fn exit(&mut self, reason: ReleaseReason) {
+        self.tell_progress(); // our counters, to the end
         let bye = FromWorker::Bye {
             reason: format!("{reason:?}"),
         };

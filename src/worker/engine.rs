@@ -133,7 +133,9 @@ impl Engine {
         answers: SyncSender<E>,
     ) -> std::io::Result<Engine> {
         let (asks, inbox) = sync_channel(ASKS);
+        let say = Arc::new(move |answer: Answer| answers.send(answer.into()).is_ok());
         let worker = Worker {
+            say,
             plan,
             devices,
             run,
@@ -146,7 +148,7 @@ impl Engine {
         };
         std::thread::Builder::new()
             .name("engine".into())
-            .spawn(move || worker.work(&inbox, |answer| answers.send(answer.into()).is_ok()))?;
+            .spawn(move || worker.work(&inbox))?;
         Ok(Engine { asks })
     }
 
@@ -163,6 +165,8 @@ impl Engine {
 }
 
 struct Worker {
+    /// Gives an answer; false when nobody listens any more.
+    say: Arc<dyn Fn(Answer) -> bool + Send + Sync>,
     plan: Arc<Plan>,
     devices: Devices,
     run: RunStore,
@@ -176,13 +180,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn work(mut self, inbox: &Receiver<Ask>, answer: impl Fn(Answer) -> bool) {
+    fn work(mut self, inbox: &Receiver<Ask>) {
         while let Ok(ask) = inbox.recv() {
             let answered = match self.answer(ask) {
-                Ok(Some(found)) => answer(found),
+                Ok(Some(found)) => (self.say)(found),
                 Ok(None) => true,
                 Err(error) => {
-                    answer(Answer::Failed(error));
+                    (self.say)(Answer::Failed(error));
                     return;
                 }
             };
@@ -201,9 +205,10 @@ impl Worker {
                 fresh,
                 partial,
                 stop,
-            } => self
-                .compute(task, &micro_batches, fresh, partial, &stop)
-                .map(Some),
+            } => {
+                self.compute(task, &micro_batches, fresh, partial, &stop)?;
+                Ok(None)
+            }
             Ask::Apply { task, sum, totals } => self.apply(task, sum, &totals).map(Some),
             Ask::Save {
                 last,
@@ -217,6 +222,7 @@ impl Worker {
     }
 
     fn restore(&mut self, task: Task, manifest: Option<String>) -> Result<Answer, EngineError> {
+        self.faults.reached_anywhere(Point::Restore);
         let state = match &manifest {
             None => {
                 TrainState::initial(&self.plan).map_err(|e| EngineError::Begin(e.to_string()))?
@@ -279,7 +285,7 @@ impl Worker {
         fresh: bool,
         mut partial: Partial,
         stop: &Stop,
-    ) -> Result<Answer, EngineError> {
+    ) -> Result<(), EngineError> {
         let (Some(replicas), Some(state)) = (&mut self.replicas, &self.state) else {
             return Err(EngineError::NoState);
         };
@@ -296,15 +302,19 @@ impl Worker {
         } else {
             replicas.compute(&self.plan, &kind, micro_batches, &mut partial, stop)?;
         }
-        Ok(Answer::Computed { task, partial })
+        let say = Arc::clone(&self.say);
+        self.faults.before(Point::Computed, &kind, move || {
+            say(Answer::Computed { task, partial });
+        });
+        Ok(())
     }
 
     fn apply(&mut self, task: Task, sum: Vec<i64>, totals: &Totals) -> Result<Answer, EngineError> {
         let Some(state) = &mut self.state else {
             return Err(EngineError::NoState);
         };
-        self.faults
-            .reached(Point::Apply, &self.plan.course.kind(&state.course));
+        let kind = self.plan.course.kind(&state.course);
+        self.faults.reached(Point::Apply, &kind);
         let finished = state.finish(&self.plan, self.replicas.as_ref(), &sum, totals)?;
         let checkpoint = finished.decisions.iter().find_map(|d| match d {
             Decision::Checkpoint {

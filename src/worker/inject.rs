@@ -4,7 +4,8 @@
 //! ```text
 //! kill@reduced,step=120,peers=1     die in step 120 after our finished bucket went to one peer
 //! drain@applied,step=40             ask to leave after step 40
-//! hold@applied,step=60,until=FIFO   say so, then wait until somebody writes to FIFO
+//! hold@applied,step=60,until=FIFO   say so, then wait until somebody writes a byte to FIFO
+//! tell@proposed                     only say so, each time
 //! ```
 //!
 //! Several are separated by `;`. When one strikes, a line is appended to the
@@ -22,6 +23,9 @@ use crate::job::Kind;
 pub(super) enum Point {
     /// After the first micro-batch of our share.
     Compute,
+    /// After the last one. A hold here keeps only the news of it back: the
+    /// worker still listens, saves and streams, but takes the round no further.
+    Computed,
     /// After our contribution went to `peers` of the others.
     Contributed,
     /// After our finished buckets went to `peers` of the others.
@@ -32,8 +36,16 @@ pub(super) enum Point {
     Applied,
     /// After a checkpoint's shards were uploaded, before its manifest.
     Uploaded,
+    /// After a checkpoint's manifest was committed.
+    Committed,
     /// When somebody asks us for a sum, before we answer.
     Fetch,
+    /// When the coordinator asks what we hold, before we answer.
+    Prepare,
+    /// When a planned change has reached us.
+    Proposed,
+    /// Before we read a state; belongs to no step.
+    Restore,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +58,8 @@ enum Action {
 
 #[derive(Debug)]
 struct Fault {
+    /// As it was given; the line in the log.
+    text: String,
     action: Action,
     point: Point,
     /// Steps finished before it, or `None` for the first occasion.
@@ -91,9 +105,21 @@ impl Faults {
             .any(|f| f.point == point && f.matches(kind))
     }
 
-    /// Whether one waits for a checkpoint.
+    /// Whether one waits for a checkpoint's shards.
     pub fn strikes_checkpoints(&self) -> bool {
         self.faults.iter().any(|f| f.point == Point::Uploaded)
+    }
+
+    /// The point is reached; a hold keeps back only `then`.
+    pub fn before(&self, point: Point, kind: &Kind, then: impl FnOnce() + Send + 'static) {
+        if !self.wants(point, kind) {
+            return then();
+        }
+        let (faults, kind) = (self.clone(), kind.clone());
+        std::thread::spawn(move || {
+            faults.reached(point, &kind);
+            then();
+        });
     }
 
     /// After how many peers one strikes at this point of this round.
@@ -124,19 +150,24 @@ impl Faults {
         }
     }
 
+    /// A point that belongs to no step is reached.
+    pub fn reached_anywhere(&self, point: Point) {
+        for fault in self.faults.iter().filter(|f| f.point == point) {
+            self.strike(fault);
+        }
+    }
+
     /// Whether a fault has asked to leave, once.
     pub fn take_drain(&self) -> bool {
         self.drain.swap(false, Ordering::Relaxed)
     }
 
     fn strike(&self, fault: &Fault) {
-        if fault.struck.swap(true, Ordering::Relaxed) {
+        let again = fault.struck.swap(true, Ordering::Relaxed);
+        if again && fault.action != Action::Tell {
             return;
         }
-        self.tell(&format!(
-            "{:?} {:?} step {:?}\n",
-            fault.action, fault.point, fault.step
-        ));
+        self.tell(&format!("{}\n", fault.text));
         match &fault.action {
             Action::Tell => {}
             Action::Drain => self.drain.store(true, Ordering::Relaxed),
@@ -180,12 +211,17 @@ fn parse(text: &str) -> Option<Fault> {
     let (action, point) = words.next()?.split_once('@')?;
     let point = match point {
         "compute" => Point::Compute,
+        "computed" => Point::Computed,
         "contributed" => Point::Contributed,
         "reduced" => Point::Reduced,
         "apply" => Point::Apply,
         "applied" => Point::Applied,
         "uploaded" => Point::Uploaded,
+        "committed" => Point::Committed,
         "fetch" => Point::Fetch,
+        "prepare" => Point::Prepare,
+        "proposed" => Point::Proposed,
+        "restore" => Point::Restore,
         _ => return None,
     };
     let (mut step, mut evaluation, mut peers, mut until) = (None, false, None, None);
@@ -206,6 +242,7 @@ fn parse(text: &str) -> Option<Fault> {
         _ => return None,
     };
     Some(Fault {
+        text: text.to_owned(),
         action,
         point,
         step,

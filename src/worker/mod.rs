@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The driver never waits for anything but its inbox; the engine does one
-//! thing at a time. `inject` holds the planned faults of our own tests.
+//! thing at a time. `inject` holds the planned faults of our own tests, `ledger`
+//! what they count.
 
 mod config;
 mod driver;

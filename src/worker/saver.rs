@@ -94,6 +94,8 @@ impl Saver {
         self.runtime.spawn(async move {
             let _turn = saver.turn.acquire().await;
             let outcome = saver.write(&snapshot).await;
+            let step = snapshot.header.step;
+            saver.faults.reached_checkpoint(Point::Committed, step);
             if outcome.is_err() {
                 // The last one is tried again and again: not without a breath.
                 tokio::time::sleep(BREATH).await;

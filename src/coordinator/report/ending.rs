@@ -114,6 +114,9 @@ impl Report {
             kinds: kinds.into_iter().collect(),
             seconds,
             resumed_from_step: self.resumed_from,
+            micro_batches_by_worker: (self.workers.iter())
+                .map(|(worker, known)| (worker.to_string(), known.micro_batches))
+                .collect(),
             run_dir: Some(self.folder.display().to_string()),
             ..Summary::default()
         };

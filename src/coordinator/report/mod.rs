@@ -40,6 +40,7 @@ struct Known {
     name: String,
     devices: String,
     sums_fetched: u64,
+    micro_batches: u64,
     last_error: Option<String>,
     log_tail: Vec<String>,
     drain: Option<String>,

@@ -75,6 +75,7 @@ impl Report {
             FromWorker::Progress { counters, .. } => {
                 let new = counters.sums_fetched.saturating_sub(known.sums_fetched);
                 known.sums_fetched = counters.sums_fetched;
+                known.micro_batches = counters.micro_batches;
                 self.count("sums_fetched", new);
             }
             _ => {}

@@ -65,7 +65,8 @@ impl Member {
                 "{:?} was made a member out of reach",
                 self.id
             );
-            self.held.clear();
+            // Rule 7: our partial counts until the sum is complete here; if the
+            // source dies with it, the partial is all that is left.
             if let Some(source) = source {
                 self.out.push(Command::Fetch {
                     from: source.id,

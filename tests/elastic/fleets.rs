@@ -1,0 +1,61 @@
+//! The whole fleet vanishes, with or without its coordinator.
+
+use super::*;
+use crate::support::Fleet;
+
+/// Two workers in step 50, with the checkpoint of step 40 written.
+fn in_step_50() -> Fleet {
+    let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
+    fleet.hire(
+        "w1",
+        "tell@committed,step=40;hold@computed,step=50,until=HOLD",
+    );
+    fleet.hire("w2", "");
+    fleet.struck("w1", "tell@committed,step=40");
+    fleet.struck("w1", "hold@computed,step=50");
+    fleet
+}
+
+#[test]
+fn all_workers_killed_and_a_new_fleet_goes_on_from_the_checkpoint() {
+    let mut fleet = in_step_50();
+    fleet.kill("w1");
+    fleet.kill("w2");
+    fleet.said("all workers are gone");
+    fleet.hire("w3", "");
+    fleet.hire("w4", "");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.number("resumed_from_step"), 40);
+    assert_eq!(outcome.count("world_lost"), 1);
+    // Work done again after a resume is counted apart.
+    assert_eq!(outcome.number("recomputed_micro_batches"), 0);
+    assert!(outcome.number("recomputed_after_resume") > 0);
+}
+
+#[test]
+fn everything_killed_and_the_same_command_goes_on() {
+    let mut fleet = in_step_50();
+    fleet.kill("w1");
+    fleet.kill("w2");
+    fleet.restart_coordinator();
+    fleet.hire("w3", "");
+    fleet.hire("w4", "");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.number("resumed_from_step"), 40);
+}
+
+/// The coordinator is not on the step path: the workers train on without it.
+#[test]
+fn coordinator_killed_alone_and_started_again_at_the_same_address() {
+    let mut fleet = in_step_50();
+    fleet.restart_coordinator();
+    fleet.said("coordinator is back");
+    fleet.release("w1");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.number("recomputed_micro_batches"), 0);
+    assert!(
+        outcome.exits.values().all(|code| *code == Some(0)),
+        "{:?}",
+        outcome.exits
+    );
+}

@@ -1,0 +1,232 @@
+//! A coordinator and workers that come and go as a test says.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::lines::Lines;
+use super::process::{Folder, Process, fifo};
+use super::reference::{Reference, reference};
+
+/// Ends the reading of a fault log.
+const LAST_LINE: &str = "the test is over";
+
+/// Stands for the FIFO of a worker's holds in its faults.
+pub const HOLD: &str = "until=HOLD";
+
+struct Worker {
+    process: Process,
+    faults: String,
+    /// Its faults may be overtaken by the end of the run.
+    perhaps: bool,
+    /// Faults that have struck.
+    struck: Lines,
+    struck_end: File,
+    hold: File,
+    ledger: PathBuf,
+    /// The test has killed it.
+    killed: bool,
+}
+
+/// A run with its processes.
+pub struct Fleet {
+    job: String,
+    flags: Vec<String>,
+    folder: Folder,
+    coordinator: Process,
+    address: String,
+    workers: BTreeMap<String, Worker>,
+}
+
+/// What a run came to.
+pub struct Outcome {
+    pub summary: Value,
+    pub events: Vec<Value>,
+    /// Exit codes of the workers; `None` if killed.
+    pub exits: BTreeMap<String, Option<i32>>,
+    /// What each worker applied.
+    pub ledgers: BTreeMap<String, Vec<Value>>,
+    pub reference: std::sync::Arc<Reference>,
+}
+
+impl Fleet {
+    /// Starts a coordinator for the job with these flags.
+    pub fn start(job: &str, flags: &[&str]) -> Fleet {
+        let folder = Folder::new();
+        std::fs::write(folder.path().join("job.toml"), job).unwrap();
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (coordinator, address) = coordinator(&folder, "127.0.0.1:0", &flags);
+        Fleet {
+            job: job.to_owned(),
+            flags,
+            folder,
+            coordinator,
+            address,
+            workers: BTreeMap::new(),
+        }
+    }
+
+    /// Starts a worker that meets these faults, and waits until it is known:
+    /// workers are numbered in the order of these calls.
+    pub fn hire(&mut self, name: &str, faults: &str) {
+        self.hire_with(name, faults, &[]);
+    }
+
+    pub fn hire_with(&mut self, name: &str, faults: &str, flags: &[&str]) {
+        let path = |end: &str| self.folder.path().join(format!("{name}.{end}"));
+        let (log, hold, ledger) = (path("faults"), path("hold"), path("ledger"));
+        let (struck_end, release) = (fifo(&log), fifo(&hold));
+        let until = format!("until={}", hold.display());
+        let process = Process::start(
+            name,
+            Command::new(env!("CARGO_BIN_EXE_worker"))
+                .args(["--coordinator", &self.address, "--node", name])
+                .arg("--exit-with-parent")
+                .args(flags)
+                .env("EBBTIDE_FAULT", faults.replace(HOLD, &until))
+                .env("EBBTIDE_FAULT_LOG", &log)
+                .env("EBBTIDE_LEDGER", &ledger),
+        );
+        process.stderr.wait(name, "registered");
+        let worker = Worker {
+            process,
+            faults: faults.to_owned(),
+            perhaps: false,
+            struck: Lines::of(struck_end.try_clone().unwrap(), Some(LAST_LINE)),
+            struck_end,
+            hold: release,
+            ledger,
+            killed: false,
+        };
+        self.workers.insert(name.to_owned(), worker);
+    }
+
+    /// Starts a worker whose faults may be overtaken by the run's end.
+    pub fn hire_perhaps(&mut self, name: &str, faults: &str) {
+        self.hire(name, faults);
+        self.worker(name).perhaps = true;
+    }
+
+    fn worker(&mut self, name: &str) -> &mut Worker {
+        self.workers.get_mut(name).unwrap()
+    }
+
+    /// Waits until a fault of this worker has struck.
+    pub fn struck(&mut self, name: &str, fault: &str) {
+        self.worker(name).struck.wait(name, fault);
+    }
+
+    /// Ends one hold of this worker.
+    pub fn release(&mut self, name: &str) {
+        self.worker(name).hold.write_all(b"!").unwrap();
+    }
+
+    pub fn kill(&mut self, name: &str) {
+        let worker = self.worker(name);
+        worker.process.kill();
+        worker.killed = true;
+    }
+
+    pub fn terminate(&mut self, name: &str) {
+        self.worker(name).process.signal("-TERM");
+    }
+
+    /// Waits until the coordinator says so.
+    pub fn said(&self, text: &str) -> String {
+        self.coordinator.stdout.wait("the coordinator", text)
+    }
+
+    /// Kills the coordinator and starts it again with the same command, at the
+    /// same address.
+    pub fn restart_coordinator(&mut self) {
+        self.coordinator.kill();
+        let port = self.address.trim_start_matches("http://");
+        let (coordinator, address) = coordinator(&self.folder, port, &self.flags);
+        (self.coordinator, self.address) = (coordinator, address);
+    }
+
+    /// Waits for the end of the run and of all its processes, and checks what
+    /// holds for every run: the digest of the undisturbed one, all faults
+    /// struck, each sample summed once, nobody's work done again but the lost.
+    pub fn finish(mut self) -> Outcome {
+        let status = self.coordinator.end();
+        let summary = self.coordinator.stdout.all();
+        let summary: Value = serde_json::from_str(summary.last().expect("a summary")).unwrap();
+        assert!(status.success(), "{status}: {summary}");
+        let mut exits = BTreeMap::new();
+        let mut ledgers = BTreeMap::new();
+        for (name, worker) in &mut self.workers {
+            let code = match worker.killed {
+                true => None,
+                false => worker.process.end().code(),
+            };
+            exits.insert(name.clone(), code);
+            worker.check_faults(name);
+            ledgers.insert(name.clone(), worker.ledger());
+        }
+        let run = summary["run"].as_str().unwrap();
+        let events = self
+            .folder
+            .path()
+            .join("out")
+            .join(run)
+            .join("events.jsonl");
+        let outcome = Outcome {
+            events: json_lines(&events),
+            reference: reference(&self.job),
+            summary,
+            exits,
+            ledgers,
+        };
+        outcome.check();
+        outcome
+    }
+}
+
+fn coordinator(folder: &Folder, listen: &str, flags: &[String]) -> (Process, String) {
+    let process = Process::start(
+        "coordinator",
+        Command::new(env!("CARGO_BIN_EXE_coordinator"))
+            .arg("--job")
+            .arg(folder.path().join("job.toml"))
+            .arg("--out")
+            .arg(folder.path().join("out"))
+            .args(["--listen", listen, "--json"])
+            .args(flags),
+    );
+    let line = process.stdout.wait("the coordinator", "join with");
+    let address = line.rsplit(' ').next().unwrap().to_owned();
+    (process, address)
+}
+
+impl Worker {
+    fn check_faults(&mut self, name: &str) {
+        writeln!(self.struck_end, "{LAST_LINE}").unwrap();
+        self.struck.wait_for_end(name);
+        let promised = |fault: &&str| !fault.is_empty() && !self.perhaps;
+        let faults = self.faults.split(';').filter(promised);
+        for fault in faults {
+            let told = fault.split(",until=").next().unwrap();
+            assert!(self.struck.contain(told), "{name}: {fault} never struck");
+        }
+    }
+
+    fn ledger(&self) -> Vec<Value> {
+        if self.ledger.exists() {
+            json_lines(&self.ledger)
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+fn json_lines(path: &std::path::Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}

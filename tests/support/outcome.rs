@@ -1,0 +1,107 @@
+//! Questions to what a run has left behind.
+
+use std::collections::BTreeMap;
+
+use ebbtide::world::assign;
+use serde_json::Value;
+
+use super::fleet::Outcome;
+
+impl Outcome {
+    /// The records of this event.
+    pub fn events<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.events
+            .iter()
+            .filter(move |event| event["event"] == name)
+    }
+
+    pub fn count(&self, name: &str) -> usize {
+        self.events(name).count()
+    }
+
+    pub fn number(&self, key: &str) -> u64 {
+        let value = &self.summary[key];
+        value.as_u64().unwrap_or_else(|| panic!("{key} is {value}"))
+    }
+
+    /// Why the worker of this name left.
+    pub fn left(&self, name: &str) -> &str {
+        let mut left = self.events("worker_left").filter(|e| e["name"] == name);
+        left.next().expect("it left")["reason"].as_str().unwrap()
+    }
+
+    /// The training steps that this worker applied, in its order.
+    pub fn steps_applied(&self, name: &str) -> impl Iterator<Item = u64> {
+        let entries = self.ledgers[name].iter();
+        let training = entries.filter(|entry| entry["evaluation"] == false);
+        training.map(|entry| entry["step"].as_u64().unwrap())
+    }
+
+    /// What has to hold for every run.
+    pub(super) fn check(&self) {
+        assert_eq!(self.summary["status"], "finished");
+        assert_eq!(
+            self.summary["weights_sha256"],
+            self.reference.weights_sha256.as_str(),
+            "not the bits of the undisturbed run: {}",
+            self.summary
+        );
+        assert_eq!(self.number("steps"), self.reference.steps);
+        assert_eq!(self.summary["exact"], true);
+        assert_eq!(self.count("suspicious"), 0, "{:?}", self.events);
+        assert_eq!(self.count("state_mismatch"), 0);
+        let ledgers = self.ledgers.iter();
+        let ledgers = ledgers.map(|(name, entries)| (name.as_str(), &entries[..]));
+        self.reference.check_ledgers(ledgers);
+        self.check_recomputed();
+    }
+
+    /// After each loss no more was computed again than the lost ones' shares.
+    fn check_recomputed(&self) {
+        let micro_batches = self.reference.plan.job.train.micro_batches();
+        let weights: BTreeMap<&str, u32> = self
+            .events("worker_registered")
+            .map(|e| (text(e, "worker"), weight(text(e, "devices"))))
+            .collect();
+        let (mut before, mut base, mut sum) = (Vec::new(), None, 0);
+        for event in self.events("generation_installed") {
+            let members: Vec<&str> = event["members"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|m| m.as_str().unwrap())
+                .collect();
+            let again = event["recomputed_micro_batches"].as_u64().unwrap();
+            let of: Vec<u32> = before.iter().map(|m| weights[*m]).collect();
+            let shares = assign(micro_batches, &of);
+            let lost = before
+                .iter()
+                .zip(&shares)
+                .filter(|(m, _)| !members.contains(m));
+            let lost: u64 = lost.map(|(_, share)| share.len() as u64).sum();
+            // A second loss in the same round: shares were not the usual ones.
+            let most = if base == Some(&event["base"]) {
+                u64::from(micro_batches)
+            } else {
+                lost
+            };
+            assert!(
+                again <= most,
+                "{again} computed again, {most} were lost: {event}"
+            );
+            sum += again;
+            (before, base) = (members, Some(&event["base"]));
+        }
+        assert_eq!(self.number("recomputed_micro_batches"), sum);
+    }
+}
+
+fn text<'a>(event: &'a Value, key: &str) -> &'a str {
+    event[key].as_str().unwrap()
+}
+
+fn weight(devices: &str) -> u32 {
+    devices
+        .strip_prefix("cpu:")
+        .map_or(1, |n| n.parse().unwrap())
+}

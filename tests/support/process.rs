@@ -1,0 +1,99 @@
+//! One process of a fleet; killed when it is dropped.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::lines::Lines;
+
+/// A running coordinator or worker, and all that it says.
+pub struct Process {
+    name: String,
+    child: Child,
+    pub stdout: Lines,
+    pub stderr: Lines,
+}
+
+impl Process {
+    pub fn start(name: &str, command: &mut Command) -> Process {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} can't be started: {error}"));
+        let stdout = Lines::of(child.stdout.take().unwrap(), None);
+        let stderr = Lines::of(child.stderr.take().unwrap(), None);
+        Process {
+            name: name.to_owned(),
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// SIGKILL, and no process afterwards.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success(), "kill {signal} {}", self.name);
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn end(&mut self) -> ExitStatus {
+        self.stderr.wait_for_end(&self.name);
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            for line in self.stdout.all().iter().chain(&self.stderr.all()) {
+                eprintln!("{:>12} | {line}", self.name);
+            }
+        }
+    }
+}
+
+/// A folder of a test's own, removed with it.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ebbtide-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A FIFO that never blocks us: both of its ends are open here.
+pub fn fifo(path: &Path) -> std::fs::File {
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success(), "mkfifo {}", path.display());
+    let both = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path);
+    both.unwrap()
+}
