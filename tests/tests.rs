@@ -3,10 +3,14 @@
 //! | chapter | what it shows |
 //! |---|---|
 //! | [`elastic`] | workers come, go and die, and the weights do not notice |
+//! | [`hostile`] | strangers, signals, bad samples: the run is unharmed, or ends with a clear word |
+//! | [`refusals`] | what is started wrong is refused by name, with nothing begun |
 //! | [`resume`] | checkpoints, resuming, exports, early ends; a model of one's own |
 //! | [`tidy`] | the rules of the source tree that no compiler knows |
 
 mod elastic;
+mod hostile;
+mod refusals;
 mod resume;
 mod support;
 mod tidy;

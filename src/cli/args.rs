@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::coordinator::{Fork, WorldSize};
+use crate::observe::labels::Labelled;
 use crate::worker::DevicesChoice;
+use crate::world::WorkerId;
 
 /// Train one model on whatever machines are there right now, to the same bits.
 #[derive(Debug, Parser)]
@@ -234,9 +236,9 @@ pub(super) struct StatusArgs {
 pub(super) struct DrainArgs {
     #[command(flatten)]
     pub at: CoordinatorAddress,
-    /// The worker's number; all of them without one.
-    #[arg(value_name = "WORKER")]
-    pub worker: Option<u64>,
+    /// The worker, as `ebbtide status` names it; all of them without one.
+    #[arg(value_name = "WORKER", value_parser = worker)]
+    pub worker: Option<WorkerId>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -247,6 +249,11 @@ pub(super) struct ExportArgs {
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
+}
+
+fn worker(text: &str) -> Result<WorkerId, String> {
+    WorkerId::from_text(text.to_owned())
+        .ok_or_else(|| format!("{text:?} is no worker, such as 3 or 2.3"))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

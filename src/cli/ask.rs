@@ -1,5 +1,7 @@
 //! `status`, `drain`, `export`: short questions with short answers.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::args::{CoordinatorAddress, DrainArgs, ExportArgs, StatusArgs};
@@ -11,6 +13,9 @@ use crate::collective::{ConnectionKind, Connector, Hello, RunTag, Token, control
 use crate::wire::control as pb;
 use crate::wire::control::control_client::ControlClient;
 use crate::world::Generation;
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
 
 type Client = ControlClient<tonic::transport::Channel>;
 
@@ -45,8 +50,9 @@ fn ask<T>(
         let client = client(at)
             .await
             .map_err(|(exit, error)| complain(exit, error))?;
-        question(client)
-            .await
+        let answer = tokio::time::timeout(ANSWER, question(client)).await;
+        answer
+            .map_err(|_| complain(Exit::Unreachable, "the coordinator does not answer"))?
             .map_err(|status| complain(Exit::Failed, status.message()))
     })
 }
@@ -113,15 +119,21 @@ fn print(status: &Value) {
 /// `ebbtide drain`.
 pub(super) fn drain(args: &DrainArgs) -> Exit {
     let request = pb::DrainRequest {
-        worker: args.worker.unwrap_or(0),
+        worker: args.worker.map_or(0, |worker| worker.0),
     };
     match ask(&args.at, async |mut client: Client| {
         client.drain(request).await
     }) {
-        Ok(reply) => {
-            println!("{} draining", reply.into_inner().draining);
-            Exit::Done
-        }
+        Ok(reply) => match (reply.into_inner().draining, args.worker) {
+            (0, Some(worker)) => complain(
+                Exit::Usage,
+                format!("no worker {worker} is here; `ebbtide status` lists them"),
+            ),
+            (draining, _) => {
+                println!("{draining} draining");
+                Exit::Done
+            }
+        },
         Err(exit) => exit,
     }
 }

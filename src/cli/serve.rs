@@ -30,7 +30,8 @@ pub(super) fn coordinator(args: CoordinatorArgs, registry: &Registry) -> Exit {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Failed, error),
     };
-    let given = args.token.is_some();
+    // An empty one is none: a variable that was set to nothing opens no door.
+    let given = config.token.as_ref().is_some_and(|t| !t.is_none());
     let public = args.public_host.clone();
     let said = screen.clone();
     let announced = config.clone();

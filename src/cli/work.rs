@@ -1,11 +1,12 @@
 //! `worker`.
 
 use std::io::Read;
+use std::net::ToSocketAddrs;
 
 use super::args::WorkerArgs;
 use super::exit::{Exit, complain};
 use super::serve::{host_name, rust_log};
-use crate::collective::Token;
+use crate::collective::{Token, requires_token};
 use crate::model::Registry;
 use crate::observe::LogTail;
 use crate::observe::telemetry::{self, Sink};
@@ -32,19 +33,19 @@ pub(super) fn worker(args: WorkerArgs, registry: &Registry) -> Exit {
 
 fn config(args: WorkerArgs, registry: &Registry) -> Result<Config, String> {
     let coordinator = address(&args.coordinator)?;
-    let local = ["127.", "localhost:", "[::1]:"]
-        .iter()
-        .any(|p| coordinator.starts_with(p));
-    let everywhere = if local { "127.0.0.1:0" } else { "0.0.0.0:0" };
     let token = match &args.token {
         Some(text) => text.parse::<Token>().map_err(|e| e.to_string())?,
         None => Token::none(),
+    };
+    let peer_listen = match args.peer_listen {
+        Some(listen) => guarded(listen, &token)?,
+        None => anywhere(&coordinator, &token).to_owned(),
     };
     Ok(Config {
         coordinator,
         token,
         devices: args.devices,
-        peer_listen: args.peer_listen.unwrap_or_else(|| everywhere.to_owned()),
+        peer_listen,
         advertise: args.advertise.as_deref().map(advertised).transpose()?,
         reconnect_timeout: args.reconnect_timeout,
         data: args.data,
@@ -54,6 +55,33 @@ fn config(args: WorkerArgs, registry: &Registry) -> Result<Config, String> {
         registry: registry.clone(),
         build: args.claim_build,
     })
+}
+
+/// Where peers are listened for when nobody said. Without a token only
+/// processes of this machine may get in.
+fn anywhere(coordinator: &str, token: &Token) -> &'static str {
+    let here = |hosts: &[&str]| hosts.iter().any(|host| coordinator.starts_with(host));
+    if here(&["[::1]:"]) {
+        "[::1]:0"
+    } else if token.is_none() || here(&["127.", "localhost:"]) {
+        "127.0.0.1:0"
+    } else {
+        "0.0.0.0:0"
+    }
+}
+
+/// Beyond loopback strangers can knock: they have to be told from friends.
+fn guarded(listen: String, token: &Token) -> Result<String, String> {
+    let Ok(mut addresses) = listen.to_socket_addrs() else {
+        return Ok(listen); // listening says what is wrong with it
+    };
+    if token.is_none() && addresses.any(requires_token) {
+        return Err(format!(
+            "--peer-listen {listen}: beyond loopback a token is needed; \
+             set EBBTIDE_TOKEN to the one that the coordinator shows"
+        ));
+    }
+    Ok(listen)
 }
 
 /// `http://host:7070` or `host:7070` as `host:7070`.
@@ -89,7 +117,10 @@ fn advertised(text: &str) -> Result<(String, Option<u16>), String> {
 
 fn conclude(ended: Ended) -> Exit {
     match ended {
-        Ended::Released(ReleaseReason::Finished | ReleaseReason::Stopped) => Exit::Done,
+        Ended::Released(ReleaseReason::Finished | ReleaseReason::Stopped) | Ended::Interrupted => {
+            Exit::Done
+        }
+        Ended::Usage(error) => complain(Exit::Usage, error),
         Ended::Released(ReleaseReason::Drained) => Exit::Drained,
         Ended::Released(ReleaseReason::Failed(error)) | Ended::Failed(error) => {
             complain(Exit::Failed, error)
@@ -140,6 +171,18 @@ mod tests {
         assert_eq!(address("stable:7070").unwrap(), "stable:7070");
         assert!(address("https://stable:7070").is_err());
         assert!(address("stable").is_err());
+    }
+
+    #[test]
+    fn without_a_token_peers_are_listened_for_on_this_machine_only() {
+        let token: Token = "k3v9".parse().unwrap();
+        assert_eq!(anywhere("stable:7070", &token), "0.0.0.0:0");
+        assert_eq!(anywhere("stable:7070", &Token::none()), "127.0.0.1:0");
+        assert_eq!(anywhere("[::1]:7070", &token), "[::1]:0");
+        assert!(guarded("0.0.0.0:0".into(), &token).is_ok());
+        assert!(guarded("127.0.0.1:0".into(), &Token::none()).is_ok());
+        let error = guarded("0.0.0.0:0".into(), &Token::none()).unwrap_err();
+        assert!(error.contains("EBBTIDE_TOKEN"), "{error}");
     }
 
     #[test]

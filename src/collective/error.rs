@@ -256,7 +256,7 @@ impl AcceptError {
 
 /// An address that can't be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {addr}: {source}; choose another port or stop the process that has it")]
+#[error("cannot listen on {addr}: {source}")]
 pub struct ListenError {
     /// As it was given.
     pub addr: String,

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use super::buffer::BufferPool;
 use super::handshake::array;
 use super::identity::{ConnectionKind, Generation, WorkerId};
+use crate::world::Round;
 
 /// Bytes in a header.
 pub const HEADER_LEN: usize = 64;
@@ -323,6 +324,9 @@ pub fn decode_header(bytes: &[u8; HEADER_LEN]) -> Result<DecodedHeader, FrameErr
         values: u32_at(40),
         bucket: u32_at(44),
     };
+    if head.round > Round::MAX.0 {
+        return Err(FrameError::Malformed("a round that no run gets to"));
+    }
     if head.offset.checked_add(u64::from(head.values)).is_none() {
         return Err(FrameError::Malformed(
             "its values end beyond the last index",

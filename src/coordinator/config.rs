@@ -92,9 +92,9 @@ impl Config {
     /// The token to use; one is made where one is needed and none was given.
     pub(super) fn token(&self, needed: bool) -> Result<Token, CoordinatorError> {
         match &self.token {
-            Some(token) => Ok(token.clone()),
-            None if needed => Token::random().map_err(CoordinatorError::Token),
-            None => Ok(Token::none()),
+            Some(token) if !token.is_none() => Ok(token.clone()),
+            _ if needed => Token::random().map_err(CoordinatorError::Token),
+            _ => Ok(Token::none()),
         }
     }
 

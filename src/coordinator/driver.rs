@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
+use super::admission::{self, Ours, REGISTERED_MAX};
 use super::config::{Config, WorldSize};
 use super::opening::OpenRun;
 use super::report::Report;
@@ -32,12 +34,21 @@ const TICK: Duration = Duration::from_millis(250);
 const FINDS: usize = 1024;
 /// How long a probe waits for an answer.
 const PROBE: Duration = Duration::from_secs(1);
+/// A registration without a session is forgotten after so long; its worker
+/// registers again.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+/// Different numerics kinds that are believed.
+const KINDS_MAX: usize = 256;
 
 /// A process that has registered.
 #[derive(Clone, Debug)]
 pub(super) struct Registered {
     pub request: pb::RegisterRequest,
     pub address: String,
+    /// The other end of the connection on which it registered: its session
+    /// comes on the same one.
+    from: SocketAddr,
+    at: Duration,
 }
 
 struct OpenSession {
@@ -151,7 +162,7 @@ impl Driver {
                 Some(call) = inbox.recv() => self.call(call)?,
                 Some(found) = self.finds.recv() => self.learned(found)?,
                 _ = ticks.tick() => self.tick()?,
-                reason = &mut shutdown, if !stopping => {
+                reason = &mut shutdown, if !stopping && self.outcome.is_none() => {
                     stopping = true;
                     self.report.stopping(&reason);
                     self.handle(Event::Stop)?;
@@ -185,6 +196,11 @@ impl Driver {
     fn tick(&mut self) -> Result<(), CoordinatorError> {
         self.handle(Event::Tick)?;
         let now = self.now();
+        self.registered.retain(|worker, registered| {
+            self.session_of.contains_key(worker)
+                || self.world.pool().contains_key(worker)
+                || now.saturating_sub(registered.at) < FORGOTTEN
+        });
         self.report.tick(now, &self.world);
         Ok(())
     }
@@ -193,16 +209,17 @@ impl Driver {
         match call {
             Call::Register {
                 request,
-                host,
+                from,
                 reply,
             } => {
-                let _ = reply.send(self.register(request, host));
+                let _ = reply.send(self.register(request, from));
             }
             Call::Open {
                 hello,
+                from,
                 outbox,
                 reply,
-            } => self.open(hello, outbox, reply)?,
+            } => self.open((hello, from), outbox, reply)?,
             Call::Said { session, body } => self.said(session, body)?,
             Call::Closed { session } => self.closed(session)?,
             Call::Status { reply } => {
@@ -222,23 +239,24 @@ impl Driver {
     fn register(
         &mut self,
         request: pb::RegisterRequest,
-        host: String,
+        from: SocketAddr,
     ) -> Result<pb::RegisterReply, Status> {
-        let refuse = |what: &str, theirs: &str, ours: &str| {
-            Status::failed_precondition(format!(
-                "this worker's {what} is {theirs:?}, the coordinator's is {ours:?}: \
-                 start the same {what} on both"
-            ))
+        let host = from.ip().to_canonical().to_string();
+        let ours = Ours {
+            build: &build(),
+            artifact: &self.plan.artifact,
+            incarnation: self.incarnation,
+            next_worker: self.next_worker,
         };
-        if request.build != build() {
-            self.report
-                .refused(&host, &format!("another build: {}", request.build));
-            return Err(refuse("build", &request.build, &build()));
+        let known = self.registered.get(&WorkerId(request.worker));
+        if let Err(refusal) = ours.judge(&request, known.map(|r| &r.request)) {
+            self.report.refused(&host, refusal.message());
+            return Err(refusal);
         }
-        if request.artifact != self.plan.artifact {
-            self.report
-                .refused(&host, &format!("another artifact: {}", request.artifact));
-            return Err(refuse("artifact", &request.artifact, &self.plan.artifact));
+        if self.registered.len() >= REGISTERED_MAX {
+            return Err(Status::resource_exhausted(format!(
+                "{REGISTERED_MAX} processes are registered, no more are taken for now"
+            )));
         }
         let worker = if request.worker == 0 {
             let id = WorkerId::new(self.incarnation, self.next_worker);
@@ -262,6 +280,8 @@ impl Driver {
         let registered = Registered {
             request,
             address: address.clone(),
+            from,
+            at: self.now(),
         };
         if first {
             self.report.registered(worker, &registered);
@@ -280,12 +300,12 @@ impl Driver {
 
     fn open(
         &mut self,
-        hello: pb::Hello,
+        (hello, from): (pb::Hello, SocketAddr),
         outbox: Outbox,
         reply: oneshot::Sender<Result<u64, Status>>,
     ) -> Result<(), CoordinatorError> {
         let worker = WorkerId(hello.worker);
-        let admitted = self.admit(&hello);
+        let admitted = self.admit(&hello, from);
         let (member, name, holdings) = match admitted {
             Ok(admitted) => admitted,
             Err(refused) => {
@@ -318,11 +338,17 @@ impl Driver {
     fn admit(
         &self,
         hello: &pb::Hello,
+        from: SocketAddr,
     ) -> Result<(Member, String, crate::world::message::Holdings), Status> {
         let worker = WorkerId(hello.worker);
-        let Some(registered) = self.registered.get(&worker) else {
-            return Err(Status::not_found("register first"));
+        let registered = self.registered.get(&worker);
+        let Some(registered) = registered.filter(|r| r.from == from) else {
+            return Err(Status::not_found("register first, on this connection"));
         };
+        admission::short("numerics kind", &hello.numerics_kind)?;
+        if self.kinds.len() >= KINDS_MAX && !self.kinds.contains(&hello.numerics_kind) {
+            return Err(Status::permission_denied("too many numerics kinds"));
+        }
         let ours = self.plan.data_fingerprint();
         if hello.data_fingerprint != ours {
             return Err(Status::failed_precondition(format!(

@@ -10,9 +10,10 @@
 //!                 checkpoint store ◀┘  start points, retention
 //! ```
 //!
-//! `opening` decides what to do with a run that is there already; `config` is
-//! what the operator asked for.
+//! `opening` decides what to do with a run that is there already; `admission`
+//! who may register; `config` is what the operator asked for.
 
+mod admission;
 mod config;
 mod driver;
 mod opening;
@@ -92,6 +93,9 @@ const DOOR: DoorLimits = DoorLimits {
     connections_max: 20_000,
 };
 
+/// Calls under way at once on one connection: a worker needs two.
+const CALLS_MAX: u32 = 16;
+
 /// What the outside learns once the coordinator listens.
 #[derive(Clone, Debug)]
 pub struct Listening {
@@ -140,9 +144,12 @@ pub async fn run(
         opening::Opened::Run(opened) => *opened,
     };
     let listener = tokio::net::TcpListener::from_std(socket).map_err(io)?;
+    let run = opened.run.run().to_owned();
+    // The run's files before the word that workers may come.
+    let driver = driver::Driver::new(&config, plan, opened, screen, started)?;
     listening(&Listening {
         address,
-        run: opened.run.run().to_owned(),
+        run,
         token: token.clone(),
     });
 
@@ -163,14 +170,15 @@ pub async fn run(
             .http2_keepalive_interval(Some(crate::collective::CONTROL_PING_AFTER))
             .http2_keepalive_timeout(Some(crate::collective::CONTROL_PING_TIMEOUT))
             .tcp_nodelay(true)
+            .max_concurrent_streams(CALLS_MAX)
             .add_service(server)
             .serve_with_incoming_shutdown(incoming, async {
                 let _ = closed.await;
             }),
     );
-    let driver = driver::Driver::new(&config, plan, opened, screen, started)?;
     let summary = driver.run(inbox, shutdown).await;
     let _ = close.send(());
     let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
-    summary
+    // Nothing that goes wrong by now is cured by another command line.
+    summary.map_err(|error| CoordinatorError::Internal(error.to_string()))
 }

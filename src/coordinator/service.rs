@@ -1,5 +1,6 @@
 //! gRPC to the driver's inbox and back: no decision is taken here.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -26,15 +27,16 @@ pub(super) type Outbox = mpsc::Sender<Result<pb::CoordinatorMessage, Status>>;
 
 /// What reaches the driver.
 pub(super) enum Call {
-    /// A process introduces itself from this address.
+    /// A process introduces itself on a connection from this address.
     Register {
         request: pb::RegisterRequest,
-        host: String,
+        from: SocketAddr,
         reply: oneshot::Sender<Result<pb::RegisterReply, Status>>,
     },
     /// A session begins; the reply says whether it may.
     Open {
         hello: pb::Hello,
+        from: SocketAddr,
         outbox: Outbox,
         reply: oneshot::Sender<Result<u64, Status>>,
     },
@@ -72,6 +74,13 @@ impl ControlService {
     }
 }
 
+/// The connection that a call came on, by its other end.
+fn from<T>(request: &Request<T>) -> Result<SocketAddr, Status> {
+    let peer = request.extensions().get::<PeerIdentity>();
+    peer.map(|peer| peer.remote_addr)
+        .ok_or_else(|| Status::unauthenticated("a connection that did not come through the door"))
+}
+
 type Messages = Pin<Box<dyn Stream<Item = Result<pb::CoordinatorMessage, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -82,15 +91,12 @@ impl Control for ControlService {
         &self,
         request: Request<pb::RegisterRequest>,
     ) -> Result<Response<pb::RegisterReply>, Status> {
-        let host = request.extensions().get::<PeerIdentity>().map_or_else(
-            || "127.0.0.1".to_owned(),
-            |peer| peer.remote_addr.ip().to_string(),
-        );
+        let from = from(&request)?;
         let request = request.into_inner();
         let reply = self
             .ask(|reply| Call::Register {
                 request,
-                host,
+                from,
                 reply,
             })
             .await??;
@@ -101,18 +107,21 @@ impl Control for ControlService {
         &self,
         request: Request<Streaming<pb::WorkerMessage>>,
     ) -> Result<Response<Messages>, Status> {
+        let from = from(&request)?;
         let mut inward = request.into_inner();
         let first = tokio::time::timeout(HELLO_DEADLINE, inward.message()).await;
         let hello = match first {
             Ok(Ok(Some(pb::WorkerMessage {
                 body: Some(Body::Hello(hello)),
             }))) => hello,
+            Err(_) => return Err(Status::deadline_exceeded("no Hello in time")),
             _ => return Err(Status::invalid_argument("a session begins with Hello")),
         };
         let (outbox, outward) = mpsc::channel(OUTBOX);
         let session = self
             .ask(|reply| Call::Open {
                 hello,
+                from,
                 outbox,
                 reply,
             })

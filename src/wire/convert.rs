@@ -63,6 +63,10 @@ impl From<pb::Generation> for Generation {
     }
 }
 
+fn round(value: u64) -> Result<Round, WireError> {
+    bounded("round", value, Round::MAX.0).map(|()| Round(value))
+}
+
 fn generation(g: Option<pb::Generation>) -> Result<Generation, WireError> {
     need("generation", g).map(Generation::from)
 }
@@ -124,7 +128,7 @@ impl TryFrom<pb::GenerationRecord> for GenerationRecord {
         Ok(GenerationRecord {
             generation: generation(r.generation)?,
             members: r.members.into_iter().map(Into::into).collect(),
-            base: Round(r.base),
+            base: round(r.base)?,
             first: r.has_first.then_some(first),
             source: r.source.map(Into::into),
             leavers: r.leavers.into_iter().map(WorkerId).collect(),
@@ -172,7 +176,7 @@ impl TryFrom<pb::Holdings> for Holdings {
         Ok(Holdings {
             installed: generation(h.installed)?,
             fence: generation(h.fence)?,
-            round: h.round.map(Round),
+            round: h.round.map(round).transpose()?,
             has_last_sum: h.has_last_sum,
             held: h.held,
             micro_batches: h.micro_batches,
@@ -340,7 +344,7 @@ impl TryFrom<FromBody> for FromWorker {
                 let c = m.counters.unwrap_or_default();
                 FromWorker::Progress {
                     generation: generation(m.generation)?,
-                    round: Round(m.round),
+                    round: round(m.round)?,
                     counters: WorkerCounters {
                         micro_batches: c.micro_batches,
                         sums_fetched: c.sums_fetched,
@@ -350,11 +354,11 @@ impl TryFrom<FromBody> for FromWorker {
             }
             FromBody::Ready(m) => FromWorker::Ready {
                 generation: generation(m.generation)?,
-                round: Round(m.round),
+                round: round(m.round)?,
                 source: m.source.map(WorkerId),
             },
             FromBody::NeedCheckpoint(m) => FromWorker::NeedCheckpoint {
-                round: Round(m.round),
+                round: round(m.round)?,
             },
             FromBody::Ack(m) => FromWorker::Ack {
                 generation: generation(m.generation)?,
@@ -366,11 +370,11 @@ impl TryFrom<FromBody> for FromWorker {
             },
             FromBody::Committed(m) => FromWorker::Committed {
                 manifest: m.manifest,
-                round: Round(m.round),
+                round: round(m.round)?,
                 last: m.last,
             },
             FromBody::SaveFailed(m) => FromWorker::SaveFailed {
-                round: Round(m.round),
+                round: round(m.round)?,
                 error: m.error,
             },
             FromBody::SourceLost(m) => FromWorker::SourceLost { error: m.error },
@@ -428,6 +432,19 @@ mod tests {
                 field: "micro_batch",
                 ..
             })
+        ));
+    }
+
+    #[test]
+    fn a_round_that_no_run_gets_to_is_refused() {
+        let ready = FromBody::Ready(pb::Ready {
+            generation: Some(record().generation.into()),
+            round: u64::MAX,
+            source: None,
+        });
+        assert!(matches!(
+            FromWorker::try_from(ready),
+            Err(WireError::TooMany { field: "round", .. })
         ));
     }
 

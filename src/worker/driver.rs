@@ -21,7 +21,7 @@ use super::rounds::{Rounds, bucket_counts};
 use super::saver::Saved;
 use super::session::{Said, Session};
 use super::sums::PackedSum;
-use super::trailer::StateDigest;
+use super::trailer::{Shape, StateDigest};
 use crate::collective::{ConnectionKind, Frame, Link, PeerEvent, Side};
 use crate::exact::MicroBatchSet;
 use crate::job::Kind;
@@ -37,8 +37,6 @@ const TOLD_EVERY: Duration = Duration::from_millis(100);
 const RECORDS_KEPT: usize = 256;
 /// Bytes of streamed sums that a follower holds before it starts over.
 const STREAMED_BYTES_MAX: usize = 1 << 30;
-/// Bytes of frames that wait for a generation or round that we haven't reached.
-const HELD_BYTES_MAX: usize = 2 << 30;
 
 /// Everything that reaches the driver.
 pub(super) enum Input {
@@ -73,8 +71,8 @@ pub(super) struct Driver {
     pub(super) faults: Faults,
     engine: Engine,
     session: Session,
-    /// Length of the vector that a training step sums.
-    elements: usize,
+    /// Of a training step's sum.
+    train: Shape,
     /// The last complete sum, for those who lack it.
     pub(super) kept: Option<Arc<PackedSum>>,
     /// The sum that is being applied, to be kept afterwards.
@@ -82,6 +80,8 @@ pub(super) struct Driver {
     /// Sums from our source, by round.
     pub(super) streamed: BTreeMap<u64, PackedSum>,
     pub(super) arriving: Option<PackedSum>,
+    /// The round whose sum our source has to send next.
+    pub(super) streamed_next: Option<u64>,
     pub(super) fetched: Option<PackedSum>,
     pub(super) held: VecDeque<HeldFrame>,
     stop: Stop,
@@ -110,7 +110,7 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(
         me: WorkerId,
-        elements: usize,
+        train: Shape,
         engine: Engine,
         session: Session,
         peers: Peers,
@@ -119,7 +119,7 @@ impl Driver {
         Driver {
             me,
             member: Member::new(me, Arc::new(bucket_counts)),
-            rounds: Rounds::new(elements),
+            rounds: Rounds::new(train.values),
             peers,
             faults,
             engine,
@@ -128,6 +128,7 @@ impl Driver {
             coming: None,
             streamed: BTreeMap::new(),
             arriving: None,
+            streamed_next: None,
             fetched: None,
             held: VecDeque::new(),
             stop: Stop::new(),
@@ -147,7 +148,7 @@ impl Driver {
             told: Instant::now(),
             draining: false,
             ended: None,
-            elements,
+            train,
         }
     }
 
@@ -234,8 +235,9 @@ impl Driver {
 
     fn peer(&mut self, event: PeerEvent) {
         match event {
-            PeerEvent::Connected { link, side, .. } => {
-                match self.peers.connected(link, side == Side::Dialled) {
+            PeerEvent::Connected { link, peer, side } => {
+                let dialled = side == Side::Dialled;
+                match self.peers.connected(link, peer.generation, dialled) {
                     Up::Source => self.subscribe(),
                     Up::Exchange | Up::Subscriber | Up::Unwanted => {}
                 }
@@ -416,11 +418,7 @@ impl Driver {
         self.stop = Stop::new();
         self.computing = Some(task);
         let owners = self.member.record().map_or(1, |r| r.members.len());
-        let values = match self.kind {
-            Kind::Train { .. } => self.elements,
-            Kind::Evaluate { .. } | Kind::End(_) => 0,
-        };
-        self.rounds.begin(round.0, values, owners);
+        self.rounds.begin(round.0, self.shape().values, owners);
         let partial = std::mem::take(&mut self.rounds.partial);
         self.counted = if fresh {
             0
@@ -484,7 +482,9 @@ impl Driver {
         sum: Option<PackedSum>,
     ) -> Result<(Vec<i64>, crate::exact::Totals), String> {
         let sum = sum.ok_or("a sum that was at hand is gone")?;
-        let unpacked = self.rounds.unpack(&sum).map_err(|e| e.to_string())?;
+        let micro_batches = self.member.micro_batches();
+        let unpacked = self.rounds.unpack(&sum, self.shape(), micro_batches);
+        let unpacked = unpacked.map_err(|e| e.to_string())?;
         self.coming = Some(Arc::new(sum));
         Ok(unpacked)
     }
@@ -527,17 +527,18 @@ impl Driver {
     pub(super) fn forget_streamed(&mut self) {
         self.streamed.clear();
         self.arriving = None;
+        self.streamed_next = None;
     }
 
-    /// Whether another frame or sum may be kept for later.
-    pub(super) fn may_hold(&self) -> bool {
-        self.held
-            .iter()
-            .map(|h| h.frame.payload.bytes().len())
-            .sum::<usize>()
-            < HELD_BYTES_MAX
+    /// Of the sum of the round at hand.
+    pub(super) fn shape(&self) -> Shape {
+        match self.kind {
+            Kind::Train { .. } => self.train,
+            Kind::Evaluate { .. } | Kind::End(_) => self.train.of_evaluation(),
+        }
     }
 
+    /// Whether another streamed sum may be kept for later.
     pub(super) fn may_hold_streamed(&self) -> bool {
         self.streamed
             .values()

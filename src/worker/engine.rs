@@ -5,6 +5,8 @@
 //! gradient, an update, a copy of it for a checkpoint) is done here, in the
 //! order in which it was asked for.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -99,6 +101,8 @@ pub(super) enum EngineError {
     Begin(String),
     #[error("the state was asked for before there was one")]
     NoState,
+    #[error("the engine panicked, which is a fault of ours: {0}")]
+    Panicked(String),
 }
 
 impl EngineError {
@@ -107,7 +111,10 @@ impl EngineError {
         match self {
             EngineError::Strategy(error) => error.is_the_jobs(),
             EngineError::Begin(_) => true,
-            EngineError::Load { .. } | EngineError::Restore { .. } | EngineError::NoState => false,
+            EngineError::Load { .. }
+            | EngineError::Restore { .. }
+            | EngineError::NoState
+            | EngineError::Panicked(_) => false,
         }
     }
 }
@@ -182,7 +189,9 @@ struct Worker {
 impl Worker {
     fn work(mut self, inbox: &Receiver<Ask>) {
         while let Ok(ask) = inbox.recv() {
-            let answered = match self.answer(ask) {
+            // A thread that is gone would leave everybody waiting for it.
+            let done = catch_unwind(AssertUnwindSafe(|| self.answer(ask)));
+            let answered = match done.unwrap_or_else(|panic| Err(panicked(&*panic))) {
                 Ok(Some(found)) => (self.say)(found),
                 Ok(None) => true,
                 Err(error) => {
@@ -372,6 +381,12 @@ impl Worker {
             .save(saved, metrics, last, self.best, generation, counters);
         Ok(())
     }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> EngineError {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    EngineError::Panicked(text.unwrap_or("without a word").to_owned())
 }
 
 fn digest_bytes(hex: &str) -> Option<[u8; 32]> {

@@ -7,9 +7,11 @@ use prost::Message;
 use super::driver::{Driver, HeldFrame};
 use super::inject::Point;
 use super::rounds::BadPiece;
-use super::sums::PackedSum;
+use super::sums::{BadSum, PackedSum};
 use super::trailer::{Trailer, TrailerError};
-use crate::collective::{Frame, FrameHead, FrameKind, Link, Payload};
+use crate::collective::{
+    ConnectionKind, Frame, FrameHead, FrameKind, HEADER_LEN, Link, Payload,
+};
 use crate::exact::MergeError;
 use crate::wire::WireError;
 use crate::wire::control as pb;
@@ -33,11 +35,24 @@ enum Offence {
     Wire(#[from] WireError),
     #[error("a stream trailer that is cut short")]
     Short,
+    #[error(transparent)]
+    Sum(#[from] BadSum),
+    #[error("{0:?} of a sum that nobody asked it for")]
+    NotAsked(FrameKind),
+    #[error("a sum of {0:?}, which is not the next one")]
+    OutOfOrder(Round),
 }
 
 impl Driver {
     /// A frame has come.
     pub(super) fn frame(&mut self, link: Link, frame: Frame) {
+        // Where another link has taken its place, only that one counts.
+        if link.kind != ConnectionKind::Exchange || self.peers.is_exchange(link) {
+            self.offer(link, frame);
+        }
+    }
+
+    fn offer(&mut self, link: Link, frame: Frame) {
         let outcome = match frame.head.kind {
             FrameKind::Contribute
             | FrameKind::Reduced
@@ -65,12 +80,18 @@ impl Driver {
     /// Looks again at what came too early.
     pub(super) fn offer_held(&mut self) {
         for HeldFrame { link, frame } in std::mem::take(&mut self.held) {
-            self.frame(link, frame);
+            self.offer(link, frame);
         }
     }
 
+    /// Keeps what came too early: at most two rounds of one peer, so that
+    /// nobody takes the room of others.
     fn hold(&mut self, link: Link, frame: Frame) {
-        if self.may_hold() {
+        let of_the_peer = self.held.iter().filter(|held| held.link == link);
+        let bytes: usize = of_the_peer
+            .map(|held| held.frame.payload.bytes().len() + HEADER_LEN)
+            .sum();
+        if bytes < 2 * self.rounds.peer_bytes_max() {
             self.held.push_back(HeldFrame { link, frame });
         } else {
             tracing::warn!(peer = %link.peer, "too much came too early; closing the connection");
@@ -80,6 +101,13 @@ impl Driver {
 
     fn exchange_frame(&mut self, link: Link, frame: Frame) -> Result<(), Offence> {
         let head = frame.head;
+        let current = self
+            .member
+            .record()
+            .filter(|record| record.generation == head.generation);
+        if current.is_some_and(|record| !record.has(link.peer)) {
+            return Err(Violation::NotAMember(link.peer).into());
+        }
         match self
             .member
             .admit(link.peer, head.generation, Round(head.round))?
@@ -127,12 +155,16 @@ impl Driver {
             }
             FrameKind::TrailerContribute => {
                 exchange.may_contribute_trailer(from)?;
-                self.merge_trailer(Trailer::from_bytes(&bytes)?)?;
+                let trailer = Trailer::from_bytes(&bytes)?;
+                trailer.is_ones()?;
+                trailer.covers(self.shape(), self.member.share_of(from))?;
+                self.merge_trailer(trailer)?;
                 self.event(Event::TrailerContributed { from });
             }
             _ => {
                 exchange.may_reduce_trailer(from)?;
                 let trailer = Trailer::from_bytes(&bytes)?;
+                trailer.covers(self.shape(), 0..self.member.micro_batches())?;
                 self.trailer_complete(trailer);
             }
         }
@@ -356,6 +388,21 @@ impl Driver {
             Admit::Now => {}
         }
         let (generation, round) = (head.generation, Round(head.round));
+        let record = self.member.record();
+        let asked = record
+            .and_then(|r| r.source.as_ref())
+            .is_some_and(|s| s.id == link.peer);
+        if head.kind == FrameKind::Fetch {
+            if !record.is_some_and(|r| r.has(link.peer)) {
+                return Err(Violation::NotAMember(link.peer).into());
+            }
+        } else if !asked {
+            return Err(Offence::NotAsked(head.kind));
+        }
+        if self.fetched.as_ref().is_some_and(|s| s.round != head.round) {
+            self.fetched = None;
+        }
+        let len = self.rounds.elements();
         match head.kind {
             FrameKind::Fetch => self.event(Event::Fetch {
                 from: link.peer,
@@ -366,7 +413,7 @@ impl Driver {
                 let sum = self
                     .fetched
                     .get_or_insert_with(|| PackedSum::new(head.round));
-                sum.put(head.offset, head.values, frame.payload.into_bytes());
+                sum.append(head.offset, head.values, frame.payload.into_bytes(), len)?;
             }
             FrameKind::FetchedTrailer => {
                 let sum = self
@@ -446,21 +493,25 @@ impl Driver {
         }
         let head = frame.head;
         let bytes = frame.payload.into_bytes();
+        let is_next = self.streamed_next == Some(head.round);
+        let len = self.rounds.elements();
         match head.kind {
             FrameKind::Subscribed => {
                 let record = pb::GenerationRecord::decode(bytes)?.try_into()?;
                 let (from, first) = (link.peer, Round(head.round));
+                self.streamed_next = Some(head.round);
                 self.event(Event::Subscribed {
                     from,
                     first,
                     record,
                 });
             }
+            _ if !is_next => return Err(Offence::OutOfOrder(Round(head.round))),
             FrameKind::StreamSum => {
                 let sum = self
                     .arriving
                     .get_or_insert_with(|| PackedSum::new(head.round));
-                sum.put(head.offset, head.values, bytes);
+                sum.append(head.offset, head.values, bytes, len)?;
             }
             _ => {
                 let (length, rest) = bytes.split_first_chunk::<4>().ok_or(Offence::Short)?;
@@ -480,6 +531,7 @@ impl Driver {
                     return Ok(());
                 }
                 self.streamed.insert(head.round, sum);
+                self.streamed_next = Some(head.round + 1);
                 self.event(Event::Streamed {
                     from: link.peer,
                     round: Round(head.round),

@@ -41,6 +41,7 @@ use peers::Peers;
 use saver::Saver;
 use session::{Contact, Session};
 use signals::Signals;
+use trailer::Shape;
 
 use crate::checkpoint::{Identity, Store};
 use crate::collective::{
@@ -66,6 +67,10 @@ const COME_BACK: Duration = Duration::from_secs(1);
 pub enum Ended {
     /// Let go by the coordinator.
     Released(ReleaseReason),
+    /// Left as a person's Ctrl-C asked it to, with nothing lost.
+    Interrupted,
+    /// The command line or the environment has to be changed.
+    Usage(String),
     /// Not taken: another build, a wrong token, other data.
     Refused(String),
     /// The coordinator could not be reached for too long.
@@ -91,20 +96,19 @@ pub fn run(config: &Config, tail: &LogTail) -> Ended {
     };
     let signals = Signals::watch(&runtime);
     loop {
-        let ended = once(config, tail, &runtime, &signals);
-        match &ended {
-            Ended::Released(ReleaseReason::Evicted(why)) => {
+        let ended = match once(config, tail, &runtime, &signals) {
+            Ended::Released(ReleaseReason::Evicted(why)) if signals.ended().is_none() => {
                 tracing::warn!(%why, "evicted; coming back as a newcomer");
-                if signals.is_told() {
-                    return ended;
-                }
                 std::thread::sleep(COME_BACK);
+                continue;
             }
-            _ => {
-                runtime.shutdown_timeout(FAREWELL);
-                return ended;
-            }
-        }
+            Ended::Released(ReleaseReason::Evicted(_) | ReleaseReason::Drained) => signals
+                .ended()
+                .unwrap_or(Ended::Released(ReleaseReason::Drained)),
+            ended => ended,
+        };
+        runtime.shutdown_timeout(FAREWELL);
+        return ended;
     }
 }
 
@@ -128,7 +132,7 @@ fn join(
 ) -> Result<Ended, Ended> {
     let broken =
         |what: &str, error: &dyn std::fmt::Display| Ended::Broken(format!("{what}: {error}"));
-    let faults = Faults::from_env().map_err(Ended::Refused)?;
+    let faults = Faults::from_env().map_err(Ended::Usage)?;
     let (inputs, inbox) = sync_channel(INBOX);
     let connector = Connector::new(config.token.clone());
     let (transport, listener, door) = listen(config, &connector, inputs.clone())?;
@@ -141,7 +145,7 @@ fn join(
     let registered = runtime.block_on(async {
         tokio::select! {
             registered = contact.register(None) => registered,
-            () = signals.told() => Err(Ended::Quit),
+            left = signals.told() => Err(left),
         }
     })?;
     let reply = registered.reply.clone();
@@ -206,7 +210,11 @@ fn join(
     let peers = Peers::new(Arc::clone(&transport), me, tag);
     let driver = Driver::new(
         me,
-        plan.layout.elements(),
+        Shape {
+            values: plan.layout.elements(),
+            metrics: plan.factory.metrics().len(),
+            parameters: plan.layout.len(),
+        },
         engine,
         session.clone(),
         peers,
@@ -273,6 +281,8 @@ impl Door {
         match self.0.get() {
             None => Verdict::Refuse(Refusal::Busy),
             Some((_, run)) if *run != hello.run => Verdict::Refuse(Refusal::WrongRun),
+            // Nobody else speaks in our name, least of all to us.
+            Some((me, _)) if hello.worker == Some(*me) => Verdict::Refuse(Refusal::UnknownWorker),
             Some((me, _)) => Verdict::Welcome { worker: Some(*me) },
         }
     }
@@ -294,6 +304,6 @@ fn listen(
             &config.peer_listen,
             Arc::new(move |hello: &Hello| policy.decide(hello)),
         )
-        .map_err(|e| Ended::Refused(format!("{e}; give another --peer-listen")))?;
+        .map_err(|e| Ended::Usage(format!("{e}; give another --peer-listen")))?;
     Ok((Arc::new(transport), listener, door))
 }

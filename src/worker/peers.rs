@@ -14,7 +14,8 @@ pub(super) struct Peers {
     transport: Arc<TcpTransport>,
     me: WorkerId,
     run: RunTag,
-    exchange: BTreeMap<WorkerId, Link>,
+    /// With the generation in which each was dialled.
+    exchange: BTreeMap<WorkerId, (Link, Generation)>,
     dialling: BTreeSet<WorkerId>,
     /// Frames for members whose link isn't up; at most one round's.
     waiting: BTreeMap<WorkerId, Vec<Frame>>,
@@ -81,12 +82,21 @@ impl Peers {
         }
     }
 
-    /// A link of ours or a peer's is up.
-    pub fn connected(&mut self, link: Link, dialled: bool) -> Up {
+    /// A link of ours or a peer's is up, dialled in `generation`.
+    ///
+    /// A worker dials again only in a newer generation: whoever else comes in
+    /// the name of one whose link stands is somebody else.
+    pub fn connected(&mut self, link: Link, generation: Generation, dialled: bool) -> Up {
         match (link.kind, dialled) {
             (ConnectionKind::Exchange, _) => {
+                let standing = self.exchange.get(&link.peer).map(|(_, since)| *since);
+                if !dialled && standing.is_some_and(|since| generation <= since) {
+                    tracing::warn!(peer = %link.peer, "a second connection in its name; closing it");
+                    self.transport.close(link);
+                    return Up::Unwanted;
+                }
                 self.dialling.remove(&link.peer);
-                if let Some(old) = self.exchange.insert(link.peer, link) {
+                if let Some((old, _)) = self.exchange.insert(link.peer, (link, generation)) {
                     self.transport.close(old);
                 }
                 for frame in self.waiting.remove(&link.peer).unwrap_or_default() {
@@ -116,7 +126,7 @@ impl Peers {
 
     /// A link is no more; says what it was, unless another has taken its place.
     pub fn lost(&mut self, link: Link) -> Up {
-        if self.exchange.get(&link.peer) == Some(&link) {
+        if self.is_exchange(link) {
             self.exchange.remove(&link.peer);
             return Up::Exchange;
         }
@@ -146,6 +156,12 @@ impl Peers {
         }
     }
 
+    /// Whether the link is the one on which its peer exchanges with us.
+    pub fn is_exchange(&self, link: Link) -> bool {
+        let current = self.exchange.get(&link.peer);
+        current.is_some_and(|(current, _)| *current == link)
+    }
+
     /// Whether the frame came on the subscription that counts.
     pub fn is_source(&self, link: Link) -> bool {
         self.source == Some((link.peer, Some(link)))
@@ -154,7 +170,7 @@ impl Peers {
     /// Sends to a member, as soon as there is a link.
     pub fn send(&mut self, to: WorkerId, frame: Frame) {
         match self.exchange.get(&to) {
-            Some(link) => {
+            Some((link, _)) => {
                 if let Err(error) = self.transport.send(*link, frame) {
                     tracing::debug!(%to, %error, "its Lost will come");
                 }

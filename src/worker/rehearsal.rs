@@ -11,6 +11,7 @@ use super::engine::{Answer, Ask, Done, Engine};
 use super::inject::Faults;
 use super::peers::Peers;
 use super::session::{Said, Session};
+use super::trailer::Shape;
 use super::{Ended, FAREWELL};
 use crate::collective::{
     Connector, Hello, ListenError, PeerListener, RunTag, TcpTransport, Token, TransportLimits,
@@ -113,7 +114,11 @@ impl Rehearsal {
         let engine_end = Engine::stand_in(asks);
         let driver = Driver::new(
             self.me,
-            values,
+            Shape {
+                values,
+                metrics: 1,
+                parameters: 1,
+            },
             engine_end,
             session,
             peers,

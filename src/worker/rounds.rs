@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::sums::{BadSum, PackedSum, packed};
-use super::trailer::Trailer;
-use crate::collective::{Bucket, Cut};
+use super::trailer::{Shape, Trailer};
+use crate::collective::{Bucket, Cut, PAYLOAD_LEN_MAX};
 use crate::exact::{self, Totals, UnpackError};
 use crate::strategy::Partial;
 
@@ -163,20 +163,27 @@ impl Rounds {
         (partial.sum, partial.totals)
     }
 
-    /// A sum that came whole.
-    pub fn unpack(&mut self, sum: &PackedSum) -> Result<(Vec<i64>, Totals), BadSum> {
-        let values = if sum.parts.is_empty() {
-            0
-        } else {
-            self.elements
-        };
-        self.resize_reduced(values);
+    /// A sum of this shape, over so many micro-batches, that came whole.
+    pub fn unpack(
+        &mut self,
+        sum: &PackedSum,
+        shape: Shape,
+        micro_batches: u32,
+    ) -> Result<(Vec<i64>, Totals), BadSum> {
+        self.resize_reduced(shape.values);
         sum.unpack(&mut self.reduced)?;
-        let trailer = Trailer::from_bytes(&sum.trailer).map_err(|_| BadSum::Length {
-            found: 0,
-            expected: self.elements as u64,
-        })?;
+        let trailer = Trailer::from_bytes(&sum.trailer)?;
+        trailer.covers(shape, 0..micro_batches)?;
         Ok((std::mem::take(&mut self.reduced), trailer.totals))
+    }
+
+    /// The most that one peer's frames of a round can take.
+    pub fn peer_bytes_max(&self) -> usize {
+        exact::max_packed_len(self.elements) + 2 * PAYLOAD_LEN_MAX
+    }
+
+    pub fn elements(&self) -> usize {
+        self.elements
     }
 
     /// The buffer of an applied sum, for the next one; and, of an only member

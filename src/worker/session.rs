@@ -33,6 +33,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a call may take.
 const CALL: Duration = Duration::from_secs(10);
+/// How long the opening of a session may take, our Hello included.
+const OPENING: Duration = Duration::from_secs(20);
+/// A session that lasts so long counts as one.
+const STEADY: Duration = Duration::from_secs(1);
 /// A wait that is longer is told to people, and again each so often.
 const STALL: Duration = Duration::from_secs(10);
 
@@ -137,7 +141,10 @@ impl Failed {
 
     fn of_status(status: Status) -> Failed {
         match status.code() {
-            Code::FailedPrecondition | Code::PermissionDenied | Code::Unimplemented => {
+            Code::FailedPrecondition
+            | Code::PermissionDenied
+            | Code::InvalidArgument
+            | Code::Unimplemented => {
                 Failed::ForGood(Ended::Refused(status.message().to_owned()))
             }
             _ => Failed::ForNow(status.message().to_owned()),
@@ -236,15 +243,31 @@ impl Session {
     pub async fn keep(self, contact: Contact, first: Registered, driver: SyncSender<Input>) {
         let run = first.reply.run.clone();
         let mut client = first.client;
+        let (mut pause, mut unsteady) = (Duration::ZERO, None);
         loop {
-            if let Err(status) = self.converse(&mut client, &driver).await {
-                self.close();
-                if let Failed::ForGood(ended) = Failed::of_status(status) {
+            let begun = Instant::now();
+            let broken = self.converse(&mut client, &driver).await;
+            self.close();
+            let problem = match broken.map_err(Failed::of_status) {
+                Ok(()) => "the coordinator ended the session".to_owned(),
+                Err(Failed::ForNow(problem)) => problem,
+                Err(Failed::ForGood(ended)) => {
                     let _ = driver.send(Input::Session(Said::Ended(ended)));
                     return;
                 }
+            };
+            // One that held is looked for again at once; one that doesn't last
+            // is no better than none.
+            if begun.elapsed() >= STEADY {
+                (pause, unsteady) = (Duration::ZERO, None);
+            } else if unsteady.get_or_insert(begun).elapsed() >= contact.limit {
+                let why = format!("no session with {} lasts: {problem}", contact.address);
+                let _ = driver.send(Input::Session(Said::Ended(Ended::Unreachable(why))));
+                return;
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).clamp(PAUSE, PAUSE_MAX);
             }
-            self.close();
             match contact.register(Some(self.worker)).await {
                 Ok(again) if again.reply.run == run => client = again.client,
                 Ok(other) => {
@@ -270,9 +293,10 @@ impl Session {
         self.shared().outbox = Some(outbox);
         let gone = |_| Status::cancelled("the worker has ended");
         driver.send(Input::Session(Said::Opened)).map_err(gone)?;
-        let mut inward = client
-            .session(ReceiverStream::new(outward))
-            .await?
+        let opening = client.session(ReceiverStream::new(outward));
+        let opened = tokio::time::timeout(OPENING, opening).await;
+        let mut inward = opened
+            .map_err(|_| Status::deadline_exceeded("no session was opened in time"))??
             .into_inner();
         while let Some(message) = inward.message().await? {
             let message = message

@@ -1,80 +1,117 @@
 //! SIGTERM and Ctrl-C: the first drains, the second stops at once.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use super::Ended;
 use super::driver::Input;
+use crate::world::message::ReleaseReason;
+
+/// Who wants this process to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// SIGTERM: a service manager, which is to start it again.
+    Terminate,
+    /// Ctrl-C: a person, who is done with it.
+    Interrupt,
+}
 
 /// What the process has been told.
 #[derive(Clone, Default)]
 pub(super) struct Signals {
-    count: Arc<AtomicU32>,
-    driver: Arc<Mutex<Option<SyncSender<Input>>>>,
+    state: Arc<Mutex<State>>,
     told: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct State {
+    first: Option<Told>,
+    count: u32,
+    driver: Option<SyncSender<Input>>,
 }
 
 impl Signals {
     /// Watches for the rest of the process's life.
     pub fn watch(runtime: &Runtime) -> Signals {
         let signals = Signals::default();
-        for (kind, name) in [
-            (SignalKind::terminate(), "SIGTERM"),
-            (SignalKind::interrupt(), "Ctrl-C"),
+        for (kind, told) in [
+            (SignalKind::terminate(), Told::Terminate),
+            (SignalKind::interrupt(), Told::Interrupt),
         ] {
             let watching = signals.clone();
+            // Registered before anything else is done, so none is missed.
+            let _entered = runtime.enter();
+            let Ok(mut stream) = signal(kind) else {
+                continue;
+            };
             runtime.spawn(async move {
-                let Ok(mut stream) = signal(kind) else { return };
                 while stream.recv().await.is_some() {
-                    watching.heard(name);
+                    watching.heard(told);
                 }
             });
         }
         signals
     }
 
-    fn heard(&self, name: &str) {
-        let before = self.count.fetch_add(1, Ordering::SeqCst);
-        let input = if before == 0 {
-            Input::Drain(name.to_owned())
-        } else {
-            Input::Quit
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard(&self, told: Told) {
+        let mut state = self.state();
+        state.count += 1;
+        state.first.get_or_insert(told);
+        let heard = match (state.count, &state.driver) {
+            (1, Some(driver)) => driver.send(Input::Drain(told.name().into())).is_ok(),
+            (2, Some(driver)) => driver.send(Input::Quit).is_ok(),
+            (1, None) => false,
+            _ => std::process::exit(130),
         };
-        let driver = self
-            .driver
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        match driver {
-            Some(driver) => drop(driver.send(input)),
-            None => self.told.notify_waiters(),
-        }
-        if before >= 2 {
-            std::process::exit(130);
+        if !heard {
+            self.told.notify_waiters();
         }
     }
 
     /// From now on the driver is told.
     pub fn forward(&self, driver: SyncSender<Input>) {
-        if self.is_told() {
-            let _ = driver.send(Input::Drain("a signal before it began".into()));
+        let mut state = self.state();
+        if let Some(told) = state.first {
+            let _ = driver.send(Input::Drain(told.name().into())); // it has just begun
         }
-        *self.driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(driver);
+        state.driver = Some(driver);
     }
 
-    pub fn is_told(&self) -> bool {
-        self.count.load(Ordering::SeqCst) > 0
+    /// How a process ends that has left as it was told; `None` if nobody told
+    /// it anything.
+    pub fn ended(&self) -> Option<Ended> {
+        self.state().first.map(|told| match told {
+            Told::Terminate => Ended::Released(ReleaseReason::Drained),
+            Told::Interrupt => Ended::Interrupted,
+        })
     }
 
-    /// Resolves at the first signal while there is no driver.
-    pub async fn told(&self) {
-        let told = self.told.notified();
-        if !self.is_told() {
+    /// Resolves at the first signal while there is no driver: there is nothing
+    /// to hand over yet.
+    pub async fn told(&self) -> Ended {
+        loop {
+            let told = self.told.notified();
+            if let Some(ended) = self.ended() {
+                return ended;
+            }
             told.await;
+        }
+    }
+}
+
+impl Told {
+    fn name(self) -> &'static str {
+        match self {
+            Told::Terminate => "SIGTERM",
+            Told::Interrupt => "Ctrl-C",
         }
     }
 }

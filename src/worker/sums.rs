@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::trailer::Trailer;
+use super::trailer::{Trailer, TrailerError};
 use crate::exact::{self, UnpackError};
 
 /// One piece of a sum: values `offset..offset + values`, packed.
@@ -33,6 +33,8 @@ pub(super) enum BadSum {
     Length { found: u64, expected: u64 },
     #[error("a sum that can't be unpacked: {0}")]
     Unpack(#[from] UnpackError),
+    #[error("a sum {0}")]
+    Trailer(#[from] TrailerError),
 }
 
 impl PackedSum {
@@ -56,6 +58,37 @@ impl PackedSum {
 
     pub fn put(&mut self, offset: u64, values: u32, bytes: Bytes) {
         self.parts.insert(offset, Part { values, bytes });
+    }
+
+    /// Takes the next piece of a sum of at most `len` values that another
+    /// process sends, in the order of its values.
+    ///
+    /// # Errors
+    /// A piece that can't be the next one; the sum is as before.
+    pub fn append(
+        &mut self,
+        offset: u64,
+        values: u32,
+        bytes: Bytes,
+        len: usize,
+    ) -> Result<(), BadSum> {
+        let next = self.values();
+        if offset != next || values == 0 {
+            return Err(BadSum::Gap(next));
+        }
+        let found = next + u64::from(values);
+        let expected = len as u64;
+        if found > expected || bytes.len() > exact::max_packed_len(values as usize) {
+            return Err(BadSum::Length { found, expected });
+        }
+        self.put(offset, values, bytes);
+        Ok(())
+    }
+
+    /// Values so far, if there is no hole.
+    fn values(&self) -> u64 {
+        let last = self.parts.last_key_value();
+        last.map_or(0, |(offset, part)| offset + u64::from(part.values))
     }
 
     pub fn byte_len(&self) -> usize {
@@ -109,6 +142,22 @@ mod tests {
         let mut back = vec![0; values.len()];
         sum.unpack(&mut back).unwrap();
         assert_eq!(back, values);
+    }
+
+    #[test]
+    fn pieces_come_in_order_and_within_the_vector() {
+        let piece = |n: u32| packed(&vec![1; n as usize]);
+        let mut sum = PackedSum::new(4);
+        sum.append(0, 60, piece(60), 100).unwrap();
+        for (offset, values) in [(0, 60), (61, 10), (60, 0), (60, 41), (u64::MAX, 1)] {
+            assert!(
+                sum.append(offset, values, piece(values), 100).is_err(),
+                "{offset} {values}"
+            );
+        }
+        assert!(sum.append(60, 1, Bytes::from(vec![0; 4096]), 100).is_err());
+        sum.append(60, 40, piece(40), 100).unwrap();
+        sum.unpack(&mut [0; 100]).unwrap();
     }
 
     #[test]

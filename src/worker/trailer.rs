@@ -36,6 +36,34 @@ pub(super) enum TrailerError {
     TooMany(u32),
     #[error("its totals make no sense: {0}")]
     Totals(#[from] TotalsError),
+    #[error("its trailer is of another model: {metrics} metrics, {parameters} parameters")]
+    Shape { metrics: usize, parameters: usize },
+    #[error("its trailer covers other micro-batches than it should")]
+    Share,
+    #[error("its trailer votes for several")]
+    Votes,
+}
+
+/// How large the sum of a round is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Length of the vector.
+    pub values: usize,
+    /// Metrics in the totals.
+    pub metrics: usize,
+    /// Parameters in the totals.
+    pub parameters: usize,
+}
+
+impl Shape {
+    /// Of an evaluation of the same model: it has no gradients.
+    pub fn of_evaluation(self) -> Shape {
+        Shape {
+            values: 0,
+            parameters: 0,
+            ..self
+        }
+    }
 }
 
 /// One change is pending at a time; a few may be in flight.
@@ -54,7 +82,8 @@ impl Trailer {
     pub fn merge(&mut self, other: &Trailer) -> Result<(), MergeError> {
         self.totals.merge(&other.totals)?;
         for (change, votes) in &other.votes {
-            *self.votes.entry(*change).or_default() += votes;
+            let sum = self.votes.entry(*change).or_default();
+            *sum = sum.saturating_add(*votes);
         }
         for digest in &other.digests {
             if !self.digests.contains(digest) && self.digests.len() < ENTRIES_MAX as usize {
@@ -121,6 +150,44 @@ impl Trailer {
     }
 }
 
+impl Trailer {
+    /// Whether it can be the sum over exactly these micro-batches (ascending)
+    /// of a round of this shape.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn covers(
+        &self,
+        shape: Shape,
+        micro_batches: impl IntoIterator<Item = u32>,
+    ) -> Result<(), TrailerError> {
+        let (metrics, parameters) = (self.totals.metrics.len(), self.totals.parameters.len());
+        if (metrics, parameters) != (shape.metrics, shape.parameters) {
+            return Err(TrailerError::Shape {
+                metrics,
+                parameters,
+            });
+        }
+        if !self.totals.contributed.iter().eq(micro_batches) {
+            return Err(TrailerError::Share);
+        }
+        Ok(())
+    }
+
+    /// Whether it can be the contribution of one member, which has one vote.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn is_ones(&self) -> Result<(), TrailerError> {
+        let one_vote = self.votes.len() <= 1 && self.votes.values().all(|n| *n == 1);
+        if one_vote && self.digests.len() <= 1 {
+            Ok(())
+        } else {
+            Err(TrailerError::Votes)
+        }
+    }
+}
+
 fn count(bytes: &mut &[u8]) -> Result<u32, TrailerError> {
     let count = u32::from_le_bytes(take(bytes)?);
     if count > ENTRIES_MAX {
@@ -174,6 +241,33 @@ mod tests {
         let mut sum = trailer(0, 7, 1);
         sum.merge(&trailer(1, 7, 2)).unwrap();
         assert_eq!(sum.drift(), Some(100));
+    }
+
+    #[test]
+    fn a_contribution_is_of_the_share_and_the_model_that_it_should_be_of() {
+        let shape = Shape {
+            values: 9,
+            metrics: 1,
+            parameters: 2,
+        };
+        let mut ours = trailer(3, 7, 1);
+        ours.totals.add_empty(5);
+        assert!(ours.covers(shape, [3, 5]).is_ok() && ours.is_ones().is_ok());
+        for other in [vec![3], vec![3, 5, 6], vec![3, 4]] {
+            assert!(matches!(
+                ours.covers(shape, other),
+                Err(TrailerError::Share)
+            ));
+        }
+        assert!(matches!(
+            ours.covers(shape.of_evaluation(), [3, 5]),
+            Err(TrailerError::Shape { .. })
+        ));
+        ours.merge(&trailer(4, 7, 1)).unwrap();
+        assert!(
+            matches!(ours.is_ones(), Err(TrailerError::Votes)),
+            "two votes of one"
+        );
     }
 
     proptest! {

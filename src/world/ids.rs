@@ -72,6 +72,9 @@ impl fmt::Debug for Generation {
 pub struct Round(pub u64);
 
 impl Round {
+    /// No run gets as far; whoever says so is not believed.
+    pub const MAX: Round = Round(1 << 53);
+
     /// The round after this one.
     pub fn next(self) -> Round {
         Round(self.0 + 1)

@@ -8,3 +8,4 @@ mod process;
 mod reference;
 
 pub use fleet::{Fleet, Outcome};
+pub use process::{Folder, Process};

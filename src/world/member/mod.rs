@@ -219,6 +219,19 @@ impl Member {
         self.round
     }
 
+    /// The micro-batches that a member contributes to the round at hand.
+    pub fn share_of(&self, worker: WorkerId) -> Vec<u32> {
+        match (&self.record, self.round) {
+            (Some(record), Some(round)) => record.share(worker, round, self.micro_batches()),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How many the round at hand has.
+    pub fn micro_batches(&self) -> u32 {
+        self.next.micro_batches()
+    }
+
     /// Whether anybody is to be streamed to.
     pub fn has_subscribers(&self) -> bool {
         !self.subscribers.is_empty()

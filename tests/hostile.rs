@@ -1,0 +1,1 @@
+//! Strangers, signals and bad samples.
