@@ -5,7 +5,7 @@
 //! cargo run --release --example custom_model -- worker --coordinator http://stable:7070
 //! ```
 //!
-//! The model fits a curve through noisy points: one hidden layer, the mean
+//! The model fits a curve through noisy points: two hidden layers, the mean
 //! squared error. The data are lines of `x,y`.
 
 use std::process::ExitCode;
@@ -24,9 +24,10 @@ struct CurveConfig {
     hidden: usize,
 }
 
-/// y = f(x), by one hidden layer.
+/// y = f(x), by two hidden layers.
 struct Curve {
-    hidden: Dense,
+    first: Dense,
+    second: Dense,
     output: Dense,
 }
 
@@ -37,7 +38,8 @@ impl Model for Curve {
     fn new(config: &CurveConfig, vars: VarBuilder) -> Result<Self> {
         let n = config.hidden;
         Ok(Curve {
-            hidden: Dense::new(1, n, Activation::Linear, vars.pp("hidden"))?,
+            first: Dense::new(1, n, Activation::Relu, vars.pp("first"))?,
+            second: Dense::new(n, n, Activation::Relu, vars.pp("second"))?,
             output: Dense::new(n, 1, Activation::Linear, vars.pp("output"))?,
         })
     }
@@ -47,9 +49,9 @@ impl Model for Curve {
     }
 
     fn evaluate(&self, batch: &Batch) -> Result<Loss> {
-        // Steep slopes from the start: the curve has several turns.
-        let bends = (self.hidden.forward(batch.field(0)?)? * 4.0)?.tanh()?;
-        let error: Tensor = (self.output.forward(&bends)? - batch.field(1)?)?;
+        let hidden = self.first.forward(batch.field(0)?)?;
+        let hidden = self.second.forward(&hidden)?;
+        let error: Tensor = (self.output.forward(&hidden)? - batch.field(1)?)?;
         Ok(Loss {
             mean: error.sqr()?.mean_all()?,
             weight: batch.len as u64,

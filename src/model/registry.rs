@@ -18,7 +18,7 @@
 //! #     fn loss(&self, _: &Batch, _: &StepContext) -> Result<Loss> { unimplemented!() }
 //! #     fn evaluate(&self, _: &Batch) -> Result<Loss> { unimplemented!() }
 //! # }
-//! # fn open_csv(_: &DataSpec) -> Result<Splits, DataError> { unimplemented!() }
+//! # fn open_csv(_: &DataSpec) -> std::result::Result<Splits, DataError> { unimplemented!() }
 //! let registry = Registry::builtin()
 //!     .model::<MyModel>("my-net")
 //!     .dataset("my-csv", open_csv)

@@ -21,8 +21,9 @@ fn history(folder: &Path) -> Connection {
     Connection::open(folder.join("history.sqlite")).unwrap()
 }
 
+/// A counter that was never added to has no row.
 fn counter(folder: &Path, name: &str) -> u64 {
-    let sql = "SELECT value FROM counters WHERE name = ?1";
+    let sql = "SELECT coalesce(sum(value), 0) FROM counters WHERE name = ?1";
     let value: i64 = history(folder)
         .query_row(sql, [name], |row| row.get(0))
         .unwrap();

@@ -24,9 +24,10 @@ impl Damaged {
 
     fn manifest(&self, step: u64) -> PathBuf {
         let is_it = |path: &PathBuf| {
-            let text = std::fs::read_to_string(path).unwrap();
-            let header: serde_json::Value = serde_json::from_str(&text).unwrap();
-            text_of(&header).contains(&format!("\"step\":{step},"))
+            let bytes = std::fs::read(path).unwrap();
+            // Others may be damaged already.
+            let header: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+            header.is_some_and(|header| text_of(&header).contains(&format!("\"step\":{step},")))
         };
         let manifests = files(&self.store().join("manifests"));
         manifests.into_iter().find(is_it).unwrap()
