@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::args::RunArgs;
 use super::exit::{Exit, complain};
-use super::serve::{self, Stop, assemble, conclude, load};
+use super::serve::{self, LAST_WORDS, Stop, assemble, conclude, load};
 use crate::coordinator::{self, Listening, WorldSize};
 use crate::model::Registry;
 use crate::observe::telemetry::{self, SharedScreen, Sink};
@@ -61,6 +61,7 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Exit {
         crew.dismiss().await;
         outcome
     });
+    runtime.shutdown_timeout(LAST_WORDS);
     conclude(outcome, json, &stop)
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,6 +16,10 @@ use crate::observe::joinline::{self, JoinLine, Start};
 use crate::observe::summary::Outcome;
 use crate::observe::telemetry::{self, SharedScreen, Sink};
 use crate::observe::{Screen, Summary, Terminal};
+
+/// How long tasks may take to end. Until then they may have something to say,
+/// and the result is the last line.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the coordinator's command.
 pub(super) fn coordinator(args: CoordinatorArgs, registry: &Registry) -> Exit {
@@ -43,6 +48,7 @@ pub(super) fn coordinator(args: CoordinatorArgs, registry: &Registry) -> Exit {
     let outcome = runtime.block_on(async move {
         coordinator::run(config, screen, told.requested(), listening).await
     });
+    runtime.shutdown_timeout(LAST_WORDS);
     conclude(outcome, args.common.json, &stop)
 }
 

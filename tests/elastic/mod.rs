@@ -18,7 +18,7 @@ mod random;
 mod worlds;
 
 /// Two epochs of 41 steps, the last with 40 samples; 8 micro-batches a step.
-const JOB: &str = concat!(
+pub const JOB: &str = concat!(
     r#"
 name = "small"
 seed = 7

@@ -1,30 +1,17 @@
 //! `examples/custom_model.rs`: another model and data, with their own worker.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
 use super::command::{Folder, records};
 use super::to_its_end;
-
-/// `cargo test` builds examples beside the tests: TARGET/PROFILE/examples.
-fn program() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).unwrap();
-    let program = profile.join("examples/custom_model");
-    assert!(
-        program.exists(),
-        "cargo build --example custom_model makes {}",
-        program.display()
-    );
-    program
-}
+use crate::support::example;
 
 fn trained(workers: &str) -> Value {
     let folder = Folder::new();
     let job = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom.toml");
-    let mut command = Command::new(program());
+    let mut command = Command::new(example("custom_model"));
     command.args(["run", job, "--json", "--workers", workers]);
     let ended = to_its_end(command.arg("--out").arg(folder.path())).expect(0);
     let summary = ended.summary();

@@ -135,6 +135,28 @@ impl Fleet {
         self.worker(name).process.signal("-TERM");
     }
 
+    /// Ctrl-C.
+    pub fn interrupt(&mut self, name: &str) {
+        self.worker(name).process.signal("-INT");
+    }
+
+    /// `HOST:PORT` of the coordinator.
+    pub fn address(&self) -> &str {
+        self.address.trim_start_matches("http://")
+    }
+
+    /// What `ebbtide status --json` says.
+    pub fn status(&self, flags: &[&str]) -> Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_ebbtide"))
+            .args(["status", "--json", "--coordinator", &self.address])
+            .args(flags)
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// Waits until the coordinator says so.
     pub fn said(&self, text: &str) -> String {
         self.coordinator.stdout.wait("the coordinator", text)

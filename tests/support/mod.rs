@@ -8,4 +8,6 @@ mod process;
 mod reference;
 
 pub use fleet::{Fleet, Outcome};
-pub use process::{Folder, Process};
+pub use lines::{HANG, Lines};
+pub use process::{Folder, Process, example, fifo};
+pub use reference::reference;

@@ -45,6 +45,7 @@ impl Process {
 
     /// Waits until it has ended by itself.
     pub fn end(&mut self) -> ExitStatus {
+        self.stdout.wait_for_end(&self.name);
         self.stderr.wait_for_end(&self.name);
         self.child.wait().unwrap()
     }
@@ -60,6 +61,20 @@ impl Drop for Process {
             }
         }
     }
+}
+
+/// The program of this example. `cargo test` builds examples beside the tests:
+/// TARGET/PROFILE/examples.
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let program = profile.join("examples").join(name);
+    let shown = program.display();
+    assert!(
+        program.exists(),
+        "cargo build --example {name} makes {shown}"
+    );
+    program
 }
 
 /// A folder of a test's own, removed with it.

@@ -1,1 +1,0 @@
-//! Strangers, signals and bad samples.
