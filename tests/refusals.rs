@@ -54,7 +54,10 @@ impl Place {
             words.iter().all(|word| text.contains(word)),
             "{words:?} in {text}"
         );
-        assert!(!Path::new(&self.path("out")).exists(), "something was begun");
+        assert!(
+            !Path::new(&self.path("out")).exists(),
+            "something was begun"
+        );
     }
 }
 
@@ -162,7 +165,10 @@ fn a_bad_override_is_refused_as_it_was_typed() {
         "--set",
         "train.micro_batch=10",
     ];
-    let words = ["4096 micro-batches; expected at most 2048", "the smallest possible is 20"];
+    let words = [
+        "4096 micro-batches; expected at most 2048",
+        "the smallest possible is 20",
+    ];
     place.refuses(&place.run(&many), &words);
 }
 
@@ -208,14 +214,21 @@ fn a_port_in_use_is_named() {
     let output = place.coordinator(&["--listen", &address]).output().unwrap();
     place.refuses(&output, &[&address, "in use", "give another --listen"]);
 
-    let output = worker("127.0.0.1:1", &["--peer-listen", &address]).output().unwrap();
+    let output = worker("127.0.0.1:1", &["--peer-listen", &address])
+        .output()
+        .unwrap();
     let text = said(&output, USAGE);
-    assert!(text.contains(&address) && text.contains("give another --peer-listen"), "{text}");
+    assert!(
+        text.contains(&address) && text.contains("give another --peer-listen"),
+        "{text}"
+    );
 }
 
 #[test]
 fn peers_are_not_listened_for_beyond_loopback_without_a_token() {
-    let output = worker("127.0.0.1:1", &["--peer-listen", "0.0.0.0:0"]).output().unwrap();
+    let output = worker("127.0.0.1:1", &["--peer-listen", "0.0.0.0:0"])
+        .output()
+        .unwrap();
     let text = said(&output, USAGE);
     assert!(text.contains("EBBTIDE_TOKEN"), "{text}");
 }
@@ -226,7 +239,10 @@ fn a_checkpoint_url_that_cannot_work_is_refused_before_anything_begins() {
     let below_a_file = place.path("job.toml/checkpoints");
     for (url, words) in [
         (&below_a_file[..], "cannot make the folder"),
-        ("file:///proc/ebbtide", "choose a folder that you may write to"),
+        (
+            "file:///proc/ebbtide",
+            "choose a folder that you may write to",
+        ),
         ("s3://bucket/mnist", "no backend for s3://"),
         ("ftp://host/mnist", "unknown scheme ftp://"),
         ("file://host/mnist", "three slashes"),
@@ -240,7 +256,10 @@ fn a_checkpoint_url_that_cannot_work_is_refused_before_anything_begins() {
 fn a_worker_of_another_build_is_sent_away() {
     let place = Place::with(&mnist());
     let (_coordinator, url) = waiting(&place, &[]);
-    let words = ["build is \"ebbtide 0.0 of old\"", "start the same build on both"];
+    let words = [
+        "build is \"ebbtide 0.0 of old\"",
+        "start the same build on both",
+    ];
     sent_away(&url, &["--claim-build", "ebbtide 0.0 of old"], &words);
 }
 
@@ -251,7 +270,11 @@ fn a_worker_with_other_data_is_sent_away() {
     let mut other = vec![0, 0, 8, 1, 0, 0, 0xea, 0x60];
     other.resize(8 + 60_000, 3);
     let folder = data_with(&place, "train-labels-idx1-ubyte", &other);
-    sent_away(&url, &["--data", &folder], &["fingerprint", "the same files"]);
+    sent_away(
+        &url,
+        &["--data", &folder],
+        &["fingerprint", "the same files"],
+    );
     let nowhere = place.path("nowhere");
     sent_away(&url, &["--data", &nowhere], &[&nowhere, "--data"]);
 }
@@ -268,18 +291,34 @@ fn a_worker_that_sees_another_checkpoint_store_is_sent_away() {
 fn without_the_token_nobody_gets_in_and_the_join_line_has_it() {
     let place = Place::with(&mnist());
     // A variable that was set to nothing is no token.
-    let beyond = ["--listen", "0.0.0.0:0", "--public-host", "127.0.0.1", "--token", ""];
+    let beyond = [
+        "--listen",
+        "0.0.0.0:0",
+        "--public-host",
+        "127.0.0.1",
+        "--token",
+        "",
+    ];
     let flags = [&beyond[..], &["--json", "--set", "train.steps=6"]].concat();
     let (mut coordinator, url) = waiting(&place, &flags);
     let lines = coordinator.stdout.all();
-    let line = lines.iter().find(|line| line.starts_with("join with")).unwrap();
+    let line = lines
+        .iter()
+        .find(|line| line.starts_with("join with"))
+        .unwrap();
     let command = line.strip_prefix("join with    ").unwrap();
     let token = command.strip_prefix("EBBTIDE_TOKEN=").unwrap();
-    let token = token.strip_suffix(&format!(" worker --coordinator {url}")).unwrap();
+    let token = token
+        .strip_suffix(&format!(" worker --coordinator {url}"))
+        .unwrap();
     assert_eq!(token.len(), 26, "128 bits in {line}");
 
     sent_away(&url, &[], &["wrong token", "EBBTIDE_TOKEN"]);
-    sent_away(&url, &["--token", "guessed"], &["wrong token", "EBBTIDE_TOKEN"]);
+    sent_away(
+        &url,
+        &["--token", "guessed"],
+        &["wrong token", "EBBTIDE_TOKEN"],
+    );
     let asked = Command::new(env!("CARGO_BIN_EXE_ebbtide"))
         .args(["status", "--coordinator", &url])
         .output()
@@ -292,7 +331,9 @@ fn without_the_token_nobody_gets_in_and_the_join_line_has_it() {
     let mut pasted = Command::new("sh");
     let mut pasted = Process::start(
         "worker",
-        pasted.args(["-c", &format!("{command} --exit-with-parent")]).env("PATH", path),
+        pasted
+            .args(["-c", &format!("{command} --exit-with-parent")])
+            .env("PATH", path),
     );
     assert_eq!(pasted.end().code(), Some(0));
     assert_eq!(coordinator.end().code(), Some(0));
@@ -310,8 +351,13 @@ fn a_token_that_a_person_gave_is_not_shown() {
 
 #[test]
 fn a_coordinator_that_cannot_be_reached_is_given_up() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let output = worker(&closed.to_string(), &["--reconnect-timeout", "0.1"]).output().unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let output = worker(&closed.to_string(), &["--reconnect-timeout", "0.1"])
+        .output()
+        .unwrap();
     let text = said(&output, UNREACHABLE);
     assert!(text.contains(&closed.to_string()), "{text}");
     let asked = Command::new(env!("CARGO_BIN_EXE_ebbtide"))
@@ -338,10 +384,18 @@ fn a_worker_that_came_first_joins_once_the_coordinator_is_there() {
 #[test]
 fn a_job_that_fails_in_a_step_says_where_and_ends_all() {
     let place = Place::with(&mnist());
-    let flags = ["--set", "model.classes=4", "--set", "data.options.train_limit=640"];
+    let flags = [
+        "--set",
+        "model.classes=4",
+        "--set",
+        "data.options.train_limit=640",
+    ];
     let output = place.run(&flags);
     let text = said(&output, 1) + &String::from_utf8_lossy(&output.stdout);
-    for words in ["step 0, micro-batch ", "is no class: the model has classes 0 to 3"] {
+    for words in [
+        "step 0, micro-batch ",
+        "is no class: the model has classes 0 to 3",
+    ] {
         assert!(text.contains(words), "{words} in {text}");
     }
 }

@@ -97,7 +97,7 @@ impl FrameKind {
             | Self::TrailerReduced
             | Self::Applied => connection == ConnectionKind::Exchange,
             Self::Fetch | Self::FetchedSum | Self::FetchedTrailer | Self::NotHeld => {
-                connection != ConnectionKind::Control
+                connection.carries_frames()
             }
             Self::Subscribe
             | Self::Subscribed

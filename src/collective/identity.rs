@@ -12,6 +12,17 @@ pub use crate::world::{Generation, WorkerId};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RunTag(pub [u8; 16]);
 
+impl RunTag {
+    /// The tag of the run with this id.
+    pub fn of(run: &str) -> RunTag {
+        let mut tag = [0; 16];
+        tag.iter_mut()
+            .zip(run.bytes())
+            .for_each(|(to, from)| *to = from);
+        RunTag(tag)
+    }
+}
+
 impl fmt::Display for RunTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -29,11 +40,19 @@ pub enum ConnectionKind {
     Exchange = 2,
     /// Gradient sums to a follower, and sums fetched after a loss.
     Stream = 3,
+    /// The coordinator's question whether a worker's process lives; the verdict
+    /// says which worker it is, and the connection ends there.
+    Probe = 4,
 }
 
 impl ConnectionKind {
+    /// Whether frames cross it.
+    pub fn carries_frames(self) -> bool {
+        matches!(self, Self::Exchange | Self::Stream)
+    }
+
     pub(crate) fn from_wire(byte: u8) -> Option<ConnectionKind> {
-        [Self::Control, Self::Exchange, Self::Stream]
+        [Self::Control, Self::Exchange, Self::Stream, Self::Probe]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -45,6 +64,7 @@ impl fmt::Display for ConnectionKind {
             Self::Control => "control",
             Self::Exchange => "exchange",
             Self::Stream => "stream",
+            Self::Probe => "probe",
         })
     }
 }

@@ -39,7 +39,7 @@ impl QueueLimits {
     fn of(&self, kind: ConnectionKind) -> usize {
         match kind {
             ConnectionKind::Stream => self.stream_bytes.load(Ordering::Relaxed),
-            ConnectionKind::Exchange | ConnectionKind::Control => {
+            ConnectionKind::Exchange | ConnectionKind::Control | ConnectionKind::Probe => {
                 self.exchange_bytes.load(Ordering::Relaxed)
             }
         }

@@ -177,7 +177,8 @@ impl PeerDoor {
         {
             Ok(Authenticated { stream, peer }) => {
                 self.counters.note_accepted();
-                if let Some(worker) = peer.worker
+                if peer.kind.carries_frames()
+                    && let Some(worker) = peer.worker
                     && let Err(error) = self.shared.adopt(stream, peer, worker, Side::Accepted)
                 {
                     tracing::warn!(%from, %error, "peer connection dropped");
@@ -190,6 +191,9 @@ impl PeerDoor {
     fn judge(&self, hello: &Hello) -> Verdict {
         if hello.kind == ConnectionKind::Control {
             return Verdict::Refuse(Refusal::WrongKind);
+        }
+        if hello.kind == ConnectionKind::Probe {
+            return (self.policy)(hello);
         }
         if hello.worker.is_none() {
             return Verdict::Refuse(Refusal::UnknownWorker);

@@ -146,17 +146,18 @@ pub async fn run(
     let listener = tokio::net::TcpListener::from_std(socket).map_err(io)?;
     let run = opened.run.run().to_owned();
     // The run's files before the word that workers may come.
-    let driver = driver::Driver::new(&config, plan, opened, screen, started)?;
+    let connector = Connector::new(token.clone());
+    let driver = driver::Driver::new(&config, plan, opened, screen, connector.clone(), started)?;
     listening(&Listening {
         address,
         run,
-        token: token.clone(),
+        token,
     });
 
     let (service, inbox) = service::ControlService::new();
     let incoming = control_incoming(
         listener,
-        Connector::new(token),
+        connector,
         DOOR,
         Arc::new(DoorCounters::default()),
         Arc::new(|_: &Hello| Verdict::Welcome { worker: None }),

@@ -182,12 +182,16 @@ impl Every {
 
     /// Whether it happens when `step` steps are finished.
     pub fn is_due(&self, step: u64, steps_per_epoch: u64) -> bool {
+        self.steps(steps_per_epoch)
+            .is_some_and(|steps| step.is_multiple_of(steps))
+    }
+
+    /// After how many steps it happens again; `None`: not before the end.
+    pub fn steps(&self, steps_per_epoch: u64) -> Option<u64> {
         match self {
-            Every::Steps(steps) => step.is_multiple_of(steps.get()),
-            Every::Epochs(epochs) => {
-                step.is_multiple_of(epochs.get().saturating_mul(steps_per_epoch))
-            }
-            Every::Never => false,
+            Every::Steps(steps) => Some(steps.get()),
+            Every::Epochs(epochs) => Some(epochs.get().saturating_mul(steps_per_epoch)),
+            Every::Never => None,
         }
     }
 }

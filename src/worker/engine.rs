@@ -312,7 +312,7 @@ impl Worker {
             replicas.compute(&self.plan, &kind, micro_batches, &mut partial, stop)?;
         }
         let say = Arc::clone(&self.say);
-        self.faults.before(Point::Computed, &kind, move || {
+        self.faults.computed(&kind, stop, move || {
             say(Answer::Computed { task, partial });
         });
         Ok(())

@@ -12,19 +12,24 @@
 //! file (or FIFO) that `EBBTIDE_FAULT_LOG` names, so that a test can prove that
 //! it did. Without the variable nothing of this does anything.
 
-use std::io::{Read, Write};
+mod gate;
+
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::gate::Gate;
 use crate::job::Kind;
+use crate::strategy::Stop;
 
 /// Where a fault can strike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Point {
     /// After the first micro-batch of our share.
     Compute,
-    /// After the last one. A hold here keeps only the news of it back: the
-    /// worker still listens, saves and streams, but takes the round no further.
+    /// After the last one. A hold here is a computation that takes long: the
+    /// worker still listens, saves and streams, and may be told to stop
+    /// computing; then the hold goes on in the next computation.
     Computed,
     /// After our contribution went to `peers` of the others.
     Contributed,
@@ -48,12 +53,12 @@ pub(super) enum Point {
     Restore,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 enum Action {
     Kill,
     Drain,
     Tell,
-    Hold(String),
+    Hold(Arc<Gate>),
 }
 
 #[derive(Debug)]
@@ -102,7 +107,7 @@ impl Faults {
     pub fn wants(&self, point: Point, kind: &Kind) -> bool {
         self.faults
             .iter()
-            .any(|f| f.point == point && f.matches(kind))
+            .any(|f| f.point == point && (f.matches(kind) || f.is_held()))
     }
 
     /// Whether one waits for a checkpoint's shards.
@@ -110,16 +115,31 @@ impl Faults {
         self.faults.iter().any(|f| f.point == Point::Uploaded)
     }
 
-    /// The point is reached; a hold keeps back only `then`.
-    pub fn before(&self, point: Point, kind: &Kind, then: impl FnOnce() + Send + 'static) {
-        if !self.wants(point, kind) {
+    /// The share is computed: `then` tells of it, once nothing holds it back
+    /// any more.
+    pub fn computed(&self, kind: &Kind, stop: &Stop, then: impl FnOnce() + Send + 'static) {
+        if !self.wants(Point::Computed, kind) {
             return then();
         }
-        let (faults, kind) = (self.clone(), kind.clone());
+        let (faults, kind, stop) = (self.clone(), kind.clone(), stop.clone());
         std::thread::spawn(move || {
-            faults.reached(point, &kind);
+            faults.reached(Point::Computed, &kind);
+            for fault in faults.faults.iter().filter(|f| f.is_held()) {
+                if let Action::Hold(gate) = &fault.action {
+                    gate.wait_unless(&stop);
+                }
+            }
             then();
         });
+    }
+
+    /// Computing is to stop, whatever holds it up.
+    pub fn interrupt(&self) {
+        for fault in self.faults.iter() {
+            if let Action::Hold(gate) = &fault.action {
+                gate.look_up();
+            }
+        }
     }
 
     /// After how many peers one strikes at this point of this round.
@@ -164,7 +184,7 @@ impl Faults {
 
     fn strike(&self, fault: &Fault) {
         let again = fault.struck.swap(true, Ordering::Relaxed);
-        if again && fault.action != Action::Tell {
+        if again && !matches!(fault.action, Action::Tell) {
             return;
         }
         self.tell(&format!("{}\n", fault.text));
@@ -178,10 +198,8 @@ impl Faults {
                     .status();
                 std::process::abort(); // not reached where `kill` exists
             }
-            Action::Hold(path) => {
-                let mut word = [0; 1];
-                let _ = std::fs::File::open(path).and_then(|mut f| f.read(&mut word));
-            }
+            Action::Hold(_) if fault.point == Point::Computed => {} // `computed` waits
+            Action::Hold(gate) => gate.wait(),
         }
     }
 
@@ -196,6 +214,12 @@ impl Faults {
 }
 
 impl Fault {
+    /// Whether it has struck and is a hold that nobody has ended yet.
+    fn is_held(&self) -> bool {
+        let held = |gate: &Gate| !gate.is_open() && self.struck.load(Ordering::Relaxed);
+        self.point == Point::Computed && matches!(&self.action, Action::Hold(gate) if held(gate))
+    }
+
     fn matches(&self, kind: &Kind) -> bool {
         let (at, evaluation) = match kind {
             Kind::Train { step, .. } => (*step, false),
@@ -238,7 +262,7 @@ fn parse(text: &str) -> Option<Fault> {
         "kill" => Action::Kill,
         "drain" => Action::Drain,
         "tell" => Action::Tell,
-        "hold" => Action::Hold(until?),
+        "hold" => Action::Hold(Gate::at(&until?)),
         _ => return None,
     };
     Some(Fault {
@@ -259,7 +283,8 @@ mod tests {
     #[test]
     fn a_fault_is_an_action_at_a_point_of_a_step() {
         let fault = parse("kill@reduced,step=120,peers=1").unwrap();
-        assert_eq!((fault.action, fault.point), (Action::Kill, Point::Reduced));
+        assert!(matches!(fault.action, Action::Kill));
+        assert_eq!(fault.point, Point::Reduced);
         assert_eq!((fault.step, fault.peers), (Some(120), Some(1)));
     }
 

@@ -15,7 +15,6 @@
 mod config;
 mod driver;
 mod engine;
-mod frames;
 mod inject;
 mod ledger;
 mod peers;
@@ -178,7 +177,7 @@ fn join(
         }
         Err(error) => return Err(Ended::Refused(error.to_string())),
     }
-    let tag = run_tag(&reply.run);
+    let tag = RunTag::of(&reply.run);
     door.open(me, tag);
     let kind = numerics::fingerprint();
     let identity = Identity {
@@ -205,7 +204,7 @@ fn join(
     )
     .map_err(|e| broken("the engine", &e))?;
     let session = Session::new(me, kind, fingerprint);
-    runtime.spawn(session.clone().keep(contact, registered, inputs.clone()));
+    let mut talk = runtime.spawn(session.clone().keep(contact, registered, inputs.clone()));
     signals.forward(inputs);
     let peers = Peers::new(Arc::clone(&transport), me, tag);
     let driver = Driver::new(
@@ -221,10 +220,16 @@ fn join(
         faults,
     );
     let ended = driver.run(&inbox);
+    drop(inbox); // whoever waits to tell the driver something goes on
     if let Ended::Failed(error) | Ended::Broken(error) = &ended {
         session.trouble(error.clone(), tail.lines());
     }
     session.close();
+    // Our last words, unless nobody listens.
+    let said = runtime.block_on(async { tokio::time::timeout(FAREWELL, &mut talk).await });
+    if said.is_err() {
+        talk.abort();
+    }
     transport.shutdown(FAREWELL);
     Ok(ended)
 }
@@ -235,15 +240,6 @@ fn job(config: &Config, reply: &pb::RegisterReply) -> Result<Job, Ended> {
         job.data.url = data.clone();
     }
     Ok(job)
-}
-
-/// The first bytes of the run's id.
-fn run_tag(run: &str) -> RunTag {
-    let mut tag = [0; 16];
-    tag.iter_mut()
-        .zip(run.bytes())
-        .for_each(|(to, from)| *to = from);
-    RunTag(tag)
 }
 
 fn introduction(config: &Config, listener: &PeerListener) -> pb::RegisterRequest {

@@ -120,7 +120,7 @@ impl Peers {
                 }
                 Up::Subscriber
             }
-            (ConnectionKind::Control, _) => Up::Unwanted,
+            (ConnectionKind::Control | ConnectionKind::Probe, _) => Up::Unwanted,
         }
     }
 

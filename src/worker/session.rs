@@ -144,9 +144,7 @@ impl Failed {
             Code::FailedPrecondition
             | Code::PermissionDenied
             | Code::InvalidArgument
-            | Code::Unimplemented => {
-                Failed::ForGood(Ended::Refused(status.message().to_owned()))
-            }
+            | Code::Unimplemented => Failed::ForGood(Ended::Refused(status.message().to_owned())),
             _ => Failed::ForNow(status.message().to_owned()),
         }
     }
@@ -165,6 +163,8 @@ pub(super) struct Session {
 struct Shared {
     outbox: Option<mpsc::Sender<pb::WorkerMessage>>,
     backlog: VecDeque<FromWorker>,
+    /// The driver has ended: no other session is to follow.
+    over: bool,
 }
 
 impl Session {
@@ -234,9 +234,14 @@ impl Session {
             .is_some_and(|outbox| outbox.try_send(message).is_ok())
     }
 
-    /// Ends the conversation once everything has been sent.
+    /// Ends the conversation for good, once everything has been sent.
     pub fn close(&self) {
-        self.shared().outbox = None;
+        let mut shared = self.shared();
+        (shared.outbox, shared.over) = (None, true);
+    }
+
+    fn is_over(&self) -> bool {
+        self.shared().over
     }
 
     /// Keeps a session open until the driver is gone or nothing more can come.
@@ -247,7 +252,10 @@ impl Session {
         loop {
             let begun = Instant::now();
             let broken = self.converse(&mut client, &driver).await;
-            self.close();
+            self.shared().outbox = None;
+            if self.is_over() {
+                return;
+            }
             let problem = match broken.map_err(Failed::of_status) {
                 Ok(()) => "the coordinator ended the session".to_owned(),
                 Err(Failed::ForNow(problem)) => problem,
@@ -302,9 +310,12 @@ impl Session {
             let message = message
                 .try_into()
                 .map_err(|e| Status::internal(format!("{e}")))?;
-            driver
-                .send(Input::Session(Said::Message(message)))
-                .map_err(gone)?;
+            // Without a driver the rest of what it said is still on its way out.
+            if let Err(error) = driver.send(Input::Session(Said::Message(message)))
+                && !self.is_over()
+            {
+                return Err(gone(error));
+            }
         }
         Ok(())
     }

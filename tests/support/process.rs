@@ -46,6 +46,7 @@ impl Process {
     /// Waits until it has ended by itself.
     pub fn end(&mut self) -> ExitStatus {
         self.stdout.wait_for_end(&self.name);
+        self.stdout.wait_for_end(&self.name);
         self.stderr.wait_for_end(&self.name);
         self.child.wait().unwrap()
     }

@@ -69,8 +69,13 @@ impl Reference {
                 }
             }
         }
-        let expected: u64 = (0..self.steps).map(|step| order.samples_in_step(step)).sum();
+        let expected: u64 = (0..self.steps)
+            .map(|step| order.samples_in_step(step))
+            .sum();
         assert_eq!(counts.len() as u64, expected, "a sample is missing");
-        assert!(counts.values().all(|n| *n == 1), "a sample was summed twice");
+        assert!(
+            counts.values().all(|n| *n == 1),
+            "a sample was summed twice"
+        );
     }
 }

@@ -20,13 +20,14 @@ use super::CoordinatorError;
 use super::config::Config;
 use super::opening::OpenRun;
 use crate::checkpoint::write_pointer;
+use crate::job::Course;
 use crate::observe::events::Missing;
 use crate::observe::history::{RunRow, RunStatus, StoredGeneration};
 use crate::observe::telemetry::SharedScreen;
 use crate::observe::{Event, EventLog, History, MetricsLog, StallWatch, UnixMillis};
 use crate::strategy::Plan;
 use crate::world::membership::{Durable, World};
-use crate::world::{Generation, WorkerId};
+use crate::world::{Generation, Round, WorkerId};
 
 pub(super) use ending::fill_from_history;
 
@@ -63,8 +64,11 @@ pub(super) struct Report {
     epochs: Option<u64>,
     micro_batches: u32,
     metric_names: Vec<String>,
-    /// The newest training step that anybody told of.
+    course: Course,
+    /// The newest training step that a record told of.
     pub step: u64,
+    /// The newest one that anybody is known to have finished.
+    reached: u64,
     epoch_began: Duration,
     epoch_first_step: u64,
     last_epoch: u64,
@@ -127,6 +131,8 @@ impl Report {
             screen,
             stalls: StallWatch::new(),
             workers: BTreeMap::new(),
+            course: plan.course.clone(),
+            reached: step,
             steps_per_epoch,
             total_steps,
             epochs: Some(total_steps.div_ceil(steps_per_epoch)),
@@ -225,8 +231,8 @@ impl Report {
             tracing::error!(%error, "old metrics could not be removed");
         }
         self.announced.retain(|(_, at, _)| *at <= round);
-        let lost = self.step.saturating_sub(step);
-        self.step = step;
+        let lost = self.step_reached().saturating_sub(step);
+        (self.step, self.reached) = (step, step);
         self.record_step();
         self.last_epoch = step / self.steps_per_epoch;
         self.epoch_first_step = step;
@@ -247,13 +253,23 @@ impl Report {
         });
     }
 
+    /// Somebody has applied so many rounds.
+    fn rounds_finished(&mut self, round: Round) {
+        self.reached = self.reached.max(self.course.steps_after(round.0));
+    }
+
+    fn step_reached(&self) -> u64 {
+        self.step.max(self.reached)
+    }
+
     /// What a later start will know of how far this one came.
     fn record_step(&mut self) {
-        if self.step == self.step_recorded {
+        let step = self.step_reached();
+        if step == self.step_recorded {
             return;
         }
-        match self.history.set_counter(&self.run, STEP_REACHED, self.step) {
-            Ok(()) => self.step_recorded = self.step,
+        match self.history.set_counter(&self.run, STEP_REACHED, step) {
+            Ok(()) => self.step_recorded = step,
             Err(error) => tracing::error!(%error, "the step could not be written down"),
         }
     }

@@ -72,11 +72,17 @@ impl Report {
                     why,
                 });
             }
-            FromWorker::Progress { counters, .. } => {
+            FromWorker::Progress {
+                counters, round, ..
+            } => {
                 let new = counters.sums_fetched.saturating_sub(known.sums_fetched);
                 known.sums_fetched = counters.sums_fetched;
                 known.micro_batches = counters.micro_batches;
                 self.count("sums_fetched", new);
+                self.rounds_finished(*round);
+            }
+            FromWorker::Report { holdings, .. } => {
+                self.rounds_finished(holdings.round.unwrap_or_default());
             }
             _ => {}
         }
@@ -96,6 +102,7 @@ impl Report {
                 reason,
                 recomputed,
             } => {
+                self.rounds_finished(record.base);
                 self.count("generations", 1);
                 self.count("recomputed_micro_batches", u64::from(recomputed));
                 let loss = reason.contains("left") || reason.contains("lost");
@@ -103,7 +110,7 @@ impl Report {
                     generation: record.generation,
                     members: record.members.iter().map(|m| m.id).collect(),
                     base: record.base.0,
-                    step: self.step,
+                    step: self.step_reached(),
                     reason: match record.origin {
                         Origin::Planned { .. } => InstallReason::Planned,
                         Origin::Installed if loss => InstallReason::Loss,
@@ -120,7 +127,7 @@ impl Report {
                     self.event(Event::Paused {
                         members,
                         minimum,
-                        step: self.step,
+                        step: self.step_reached(),
                     });
                 }
             }
@@ -132,7 +139,7 @@ impl Report {
                     name,
                     devices,
                     generation,
-                    step: self.step,
+                    step: self.step_reached(),
                 });
             }
             Note::Left {
@@ -154,7 +161,7 @@ impl Report {
                     name,
                     reason: kind,
                     why: reason,
-                    step: Some(self.step),
+                    step: Some(self.step_reached()),
                     recomputed_micro_batches: None,
                     last_error: known.last_error,
                     log_tail: known.log_tail,
@@ -174,7 +181,7 @@ impl Report {
                 worker,
             } => {
                 self.event(Event::CheckpointCommitted {
-                    step: self.step,
+                    step: self.step_reached(),
                     round: round.0,
                     url: format!("{}/{manifest}", self.checkpoint_url),
                     worker: Some(worker),
@@ -192,7 +199,7 @@ impl Report {
                 let problem = format!("worker {worker}: {error}");
                 let url = self.checkpoint_url.clone();
                 self.event(Event::CheckpointFailed {
-                    step: self.step,
+                    step: self.step_reached(),
                     round: round.0,
                     url,
                     problem,
@@ -200,7 +207,7 @@ impl Report {
             }
             Note::WorldLost { round } => {
                 self.event(Event::WorldLost {
-                    step: self.step,
+                    step: self.step_reached(),
                     round: round.0,
                 });
             }

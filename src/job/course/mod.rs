@@ -220,6 +220,20 @@ impl Course {
         }
     }
 
+    /// How many steps are finished when `round` rounds are, as long as nothing
+    /// has ended the run early.
+    pub fn steps_after(&self, round: u64) -> u64 {
+        let between = self.evaluation_every.steps(self.steps_per_epoch);
+        let steps = match between.filter(|_| self.evaluation_samples > 0) {
+            None => round,
+            Some(between) => {
+                let period = between + u64::from(self.evaluation_parts());
+                round / period * between + (round % period).min(between)
+            }
+        };
+        steps.min(self.total_steps)
+    }
+
     /// How many micro-batches a round has: M for a step, at most 2,048 for an
     /// evaluation, none at the end.
     pub fn micro_batches(&self, kind: &Kind) -> u32 {

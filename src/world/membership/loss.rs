@@ -279,7 +279,7 @@ impl World {
         let Some(pending) = &self.pending else { return };
         let number = pending.record.generation;
         if reports.values().any(|h| h.installed == number) {
-            self.current = self.pending.take().map(|p| p.record);
+            self.enter_change();
         }
     }
 

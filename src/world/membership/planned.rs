@@ -211,11 +211,17 @@ impl World {
     /// The first word from inside a planned generation makes it the one in
     /// force.
     pub(super) fn change_took_effect(&mut self, now: Duration) {
+        self.enter_change();
+        self.persist();
+        self.after_change(now);
+    }
+
+    /// The planned record is the one in force.
+    pub(super) fn enter_change(&mut self) {
         let Some(Pending { record, reason, .. }) = self.pending.take() else {
             return;
         };
         let before = self.current.replace(record.clone());
-        self.persist();
         let newcomers: Vec<WorkerId> = record
             .members
             .iter()
@@ -233,7 +239,6 @@ impl World {
             reason,
             recomputed: 0,
         });
-        self.after_change(now);
     }
 
     /// What a new generation makes possible or necessary.

@@ -101,3 +101,28 @@ fn round_after_the_end_is_our_mistake() {
     let mut run = Run::of(&["train.steps=1"]).play_out(|_| 1.0, |_| 1.0);
     run.round(|_, _| Totals::new(1, 2));
 }
+
+#[test]
+fn steps_after_a_round_are_those_that_the_run_has_finished_by_then() {
+    for overrides in [
+        &["train.epochs=3"][..],
+        &["train.steps=25"],
+        &["evaluation.every=4 steps", "train.steps=23"],
+        &["evaluation.every=2 epochs", "train.epochs=5"],
+        &["evaluation.every=never", "train.epochs=2"],
+        &["evaluation.micro_batch=1"],
+    ] {
+        let mut run = Run::of(overrides);
+        loop {
+            let (state, course) = (&run.state, &run.course);
+            assert_eq!(course.steps_after(state.round), state.step, "{overrides:?}");
+            let weight = match course.kind(state) {
+                Kind::Train { .. } => 4,
+                Kind::Evaluate { .. } => 8,
+                Kind::End(_) => break,
+            };
+            run.round(|c, k| totals(c, k, 1.0, weight));
+        }
+        assert_eq!(run.course.steps_after(u64::MAX), run.state.step);
+    }
+}

@@ -4,8 +4,14 @@
 //! | what | where |
 //! |---|---|
 //! | inputs and commands | this file |
-//! | frames in and out | `frames.rs` |
-//! | values of a round | `rounds.rs` |
+//! | what the engine does and did | `work.rs` |
+//! | what the coordinator hears | `telling.rs` |
+//! | frames in and out: exchange, fetch, stream | `frames/` |
+//! | values of a round | `../rounds.rs` |
+
+mod frames;
+mod telling;
+mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -13,7 +19,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::Ended;
-use super::engine::{Answer, Ask, Done, Engine};
+use super::engine::{Answer, Ask, Engine};
 use super::inject::{Faults, Point};
 use super::ledger::Ledger;
 use super::peers::{Peers, Up};
@@ -22,13 +28,13 @@ use super::saver::Saved;
 use super::session::{Said, Session};
 use super::sums::PackedSum;
 use super::trailer::{Shape, StateDigest};
-use crate::collective::{ConnectionKind, Frame, Link, PeerEvent, Side};
+use crate::collective::{Frame, Link, PeerEvent, Side};
 use crate::exact::MicroBatchSet;
 use crate::job::Kind;
 use crate::strategy::Stop;
 use crate::wire::Record;
-use crate::world::member::{Command, Event, Member, SumSource, Task};
-use crate::world::message::{FromWorker, ReleaseReason, ToWorker, WorkerCounters};
+use crate::world::member::{Command, Event, Member, Task};
+use crate::world::message::{FromWorker, ToWorker, WorkerCounters};
 use crate::world::{Generation, Round, WorkerId};
 
 /// How often progress is told without another reason.
@@ -251,7 +257,7 @@ impl Driver {
                 self.link_lost(link.peer, lost, reason.to_string());
             }
             PeerEvent::DialFailed { peer, kind, error } => {
-                if kind != ConnectionKind::Control {
+                if kind.carries_frames() {
                     let lost = self.peers.dial_failed(peer, kind);
                     self.link_lost(peer, lost, error.to_string());
                 }
@@ -274,104 +280,6 @@ impl Driver {
         }
     }
 
-    fn answered(&mut self, answer: Answer) {
-        match answer {
-            Answer::Restored {
-                task,
-                round,
-                next,
-                kind,
-            } => {
-                self.kept = None;
-                self.kind = kind;
-                self.event(Event::Restored { task, round, next });
-            }
-            Answer::Computed { task, partial } => {
-                self.rounds.partial = partial;
-                if self.computing.take() == Some(task) {
-                    let held: Vec<u32> = self.rounds.partial.totals.contributed.iter().collect();
-                    self.counters.micro_batches +=
-                        u64::from((held.len() as u32).saturating_sub(self.counted));
-                    self.event(Event::Computed { task, held });
-                }
-            }
-            Answer::Applied { task, sum, done } => self.applied(task, sum, *done),
-            Answer::Failed(error) => {
-                let message = error.to_string();
-                if error.is_the_jobs() {
-                    self.session.tell(FromWorker::JobFailed {
-                        error: message.clone(),
-                    });
-                } else {
-                    self.session.tell(FromWorker::Bye {
-                        reason: message.clone(),
-                    });
-                }
-                self.ended = Some(Ended::Failed(message));
-            }
-        }
-    }
-
-    fn applied(&mut self, task: Task, sum: Vec<i64>, done: Done) {
-        if let Some(round) = self.member.round() {
-            let at = (self.me, self.member.installed(), round);
-            let member = self.member.record().is_some_and(|r| r.has(self.me));
-            self.ledger.applied(at, member, &self.kind, &self.applying);
-            self.kept = match (self.coming.take(), self.alone.take()) {
-                (Some(kept), _) => Some(kept),
-                (None, Some(totals)) if self.member.has_subscribers() => {
-                    Some(Arc::new(Rounds::pack_all(round.0, &sum, totals)))
-                }
-                _ => None,
-            };
-        }
-        self.rounds.give_back(sum);
-        self.counters.steps += u64::from(done.trained);
-        self.digest = done.digest.or(self.digest);
-        self.kind = done.kind;
-        self.running = Some(done.running);
-        self.failed = done.failed;
-        for record in done.records {
-            if self.records.len() == RECORDS_KEPT {
-                self.records.pop_front();
-            }
-            self.records.push_back(record);
-            self.unsent = (self.unsent + 1).min(RECORDS_KEPT);
-        }
-        self.event(Event::Applied {
-            task,
-            next: done.next,
-            checkpoint: done.checkpoint,
-        });
-        self.send_records();
-        if self.faults.take_drain() {
-            self.input(Input::Drain("a planned fault".into()));
-        }
-    }
-
-    fn saved(&mut self, saved: Saved) {
-        let Saved {
-            round,
-            last,
-            outcome,
-        } = saved;
-        match outcome {
-            Ok(manifest) => self.session.tell(FromWorker::Committed {
-                manifest,
-                round,
-                last,
-            }),
-            Err(error) => {
-                tracing::warn!(%round, %error, "a checkpoint could not be written");
-                self.session.tell(FromWorker::SaveFailed { round, error });
-                if last {
-                    // Nobody else will try while we live: the end waits for it.
-                    self.save(true);
-                }
-            }
-        }
-    }
-
     fn command(&mut self, command: Command) {
         match command {
             Command::Tell(FromWorker::Progress { .. }) => self.tell_progress(),
@@ -385,7 +293,10 @@ impl Driver {
             } => {
                 self.compute(task, round, micro_batches, fresh);
             }
-            Command::StopCompute => self.stop.stop(),
+            Command::StopCompute => {
+                self.stop.stop();
+                self.faults.interrupt();
+            }
             Command::Contribute { round, vote } => self.contribute(round, vote),
             Command::Broadcast { bucket } => self.broadcast(bucket),
             Command::BroadcastTrailer => self.broadcast_trailer(),
@@ -411,179 +322,6 @@ impl Driver {
             Command::Unfollow => self.peers.unfollow(),
             Command::Save { last } => self.save(last),
             Command::Exit(reason) => self.exit(reason),
-        }
-    }
-
-    fn compute(&mut self, task: Task, round: Round, micro_batches: Vec<u32>, fresh: bool) {
-        self.stop = Stop::new();
-        self.computing = Some(task);
-        let owners = self.member.record().map_or(1, |r| r.members.len());
-        self.rounds.begin(round.0, self.shape().values, owners);
-        let partial = std::mem::take(&mut self.rounds.partial);
-        self.counted = if fresh {
-            0
-        } else {
-            partial.totals.contributed.len() as u32
-        };
-        let stop = self.stop.clone();
-        self.engine.ask(Ask::Compute {
-            task,
-            micro_batches,
-            fresh,
-            partial,
-            stop,
-        });
-    }
-
-    fn apply(&mut self, task: Task, round: Round, source: SumSource) {
-        let taken = match source {
-            SumSource::Partial => {
-                let (sum, totals) = self.rounds.take_partial();
-                self.alone = Some(totals.clone());
-                Ok((sum, totals))
-            }
-            SumSource::Exchange => {
-                let (sum, totals, kept) = self.rounds.take_exchanged();
-                self.coming = Some(kept);
-                Ok((sum, totals))
-            }
-            SumSource::Fetched => {
-                self.counters.sums_fetched += 1;
-                self.unpack(self.fetched.clone())
-            }
-            SumSource::Streamed => {
-                self.streamed = self.streamed.split_off(&round.0);
-                let sum = self.streamed.remove(&round.0);
-                self.unpack(sum)
-            }
-        };
-        match taken {
-            Ok((sum, totals)) => {
-                if self.ledger.is_kept() {
-                    self.applying = totals.contributed.clone();
-                }
-                self.engine.ask(Ask::Apply {
-                    task,
-                    sum,
-                    totals: Box::new(totals),
-                });
-            }
-            Err(problem) => {
-                self.session.tell(FromWorker::Bye {
-                    reason: problem.clone(),
-                });
-                self.ended = Some(Ended::Broken(problem));
-            }
-        }
-    }
-
-    fn unpack(
-        &mut self,
-        sum: Option<PackedSum>,
-    ) -> Result<(Vec<i64>, crate::exact::Totals), String> {
-        let sum = sum.ok_or("a sum that was at hand is gone")?;
-        let micro_batches = self.member.micro_batches();
-        let unpacked = self.rounds.unpack(&sum, self.shape(), micro_batches);
-        let unpacked = unpacked.map_err(|e| e.to_string())?;
-        self.coming = Some(Arc::new(sum));
-        Ok(unpacked)
-    }
-
-    fn save(&mut self, last: bool) {
-        if let (true, Some(error)) = (last, self.failed.clone()) {
-            return self.session.tell(FromWorker::JobFailed { error });
-        }
-        let generation = self.member.installed();
-        self.engine.ask(Ask::Save {
-            last,
-            generation,
-            counters: serde_json::Value::Null,
-        });
-    }
-
-    /// Members hold different states: nothing that this run computes can be
-    /// trusted any more.
-    pub(super) fn drifted(&mut self, round: u64) {
-        let error = format!(
-            "the members' states differ after round {round}: this must never be; \
-             resume from a checkpoint before it and report the fault"
-        );
-        tracing::error!(%error);
-        self.session.tell(FromWorker::JobFailed {
-            error: error.clone(),
-        });
-        self.ended = Some(Ended::Failed(error));
-    }
-
-    fn exit(&mut self, reason: ReleaseReason) {
-        self.tell_progress(); // our counters, to the end
-        let bye = FromWorker::Bye {
-            reason: format!("{reason:?}"),
-        };
-        self.session.tell(bye);
-        self.ended = Some(Ended::Released(reason));
-    }
-
-    pub(super) fn forget_streamed(&mut self) {
-        self.streamed.clear();
-        self.arriving = None;
-        self.streamed_next = None;
-    }
-
-    /// Of the sum of the round at hand.
-    pub(super) fn shape(&self) -> Shape {
-        match self.kind {
-            Kind::Train { .. } => self.train,
-            Kind::Evaluate { .. } | Kind::End(_) => self.train.of_evaluation(),
-        }
-    }
-
-    /// Whether another streamed sum may be kept for later.
-    pub(super) fn may_hold_streamed(&self) -> bool {
-        self.streamed
-            .values()
-            .map(PackedSum::byte_len)
-            .sum::<usize>()
-            < STREAMED_BYTES_MAX
-    }
-
-    fn is_first(&self) -> bool {
-        self.member
-            .record()
-            .is_some_and(|r| r.rank(self.me) == Some(0))
-    }
-
-    fn tell_progress(&mut self) {
-        self.told = Instant::now();
-        if let Some(round) = self.member.round() {
-            let generation = self.member.installed();
-            let counters = self.counters;
-            self.session.tell(FromWorker::Progress {
-                generation,
-                round,
-                counters,
-            });
-        }
-        if self.is_first()
-            && let Some(running) = self.running.take()
-        {
-            self.session.records(std::iter::once(&running));
-        }
-        self.send_records();
-    }
-
-    /// The first member tells what was decided; a new one tells again what the
-    /// one before it may have taken along.
-    fn send_records(&mut self) {
-        let first = self.is_first();
-        if first && !std::mem::replace(&mut self.was_first, first) {
-            self.unsent = self.records.len();
-        }
-        self.was_first = first;
-        if first && self.unsent > 0 {
-            let from = self.records.len() - self.unsent;
-            self.session.records(self.records.iter().skip(from));
-            self.unsent = 0;
         }
     }
 }

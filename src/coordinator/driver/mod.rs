@@ -1,0 +1,294 @@
+//! The one task that owns the world: calls in, commands out, in order.
+
+mod errands;
+mod sessions;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use self::errands::{Errands, Found, StartPoint};
+use super::config::{Config, WorldSize};
+use super::opening::OpenRun;
+use super::report::Report;
+use super::service::{Call, Outbox};
+use super::{CoordinatorError, FAREWELL, status};
+use crate::checkpoint::{Retention, RunStore};
+use crate::collective::Connector;
+use crate::observe::Summary;
+use crate::observe::telemetry::SharedScreen;
+use crate::strategy::Plan;
+use crate::wire::control as pb;
+use crate::world::membership::{Command, Event, Outcome, Settings, World};
+use crate::world::{Round, WorkerId};
+
+/// Shards of a checkpoint are at most this large, unless one tensor is.
+pub(crate) const SHARD_BYTES_MAX: usize = 256 << 20;
+/// How often time passes for the world.
+const TICK: Duration = Duration::from_millis(250);
+/// Findings that may wait.
+const FINDS: usize = 1024;
+/// A registration without a session is forgotten after so long; its worker
+/// registers again.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// A process that has registered.
+#[derive(Clone, Debug)]
+pub(super) struct Registered {
+    pub request: pb::RegisterRequest,
+    pub address: String,
+    /// The other end of the connection on which it registered: its session
+    /// comes on the same one.
+    from: SocketAddr,
+    at: Duration,
+}
+
+struct OpenSession {
+    worker: WorkerId,
+    outbox: Outbox,
+}
+
+/// Owns the world and carries out its commands.
+pub(super) struct Driver {
+    plan: Arc<Plan>,
+    run: RunStore,
+    checkpoint_url: String,
+    data_url: String,
+    world: World,
+    report: Report,
+    registered: BTreeMap<WorkerId, Registered>,
+    sessions: BTreeMap<u64, OpenSession>,
+    session_of: BTreeMap<WorkerId, u64>,
+    next_session: u64,
+    incarnation: u32,
+    next_worker: u32,
+    errands: Errands,
+    finds: mpsc::Receiver<Found>,
+    begun: Instant,
+    outcome: Option<Outcome>,
+    kinds: BTreeSet<String>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        config: &Config,
+        plan: Arc<Plan>,
+        opened: OpenRun,
+        screen: SharedScreen,
+        connector: Connector,
+        begun: Instant,
+    ) -> Result<Driver, CoordinatorError> {
+        let micro_batches = config.job.train.micro_batches() as usize;
+        let settings = Settings {
+            start_size: match config.world_size {
+                WorldSize::Auto => config.world_size_min.max(1),
+                WorldSize::Workers(n) => n,
+            },
+            members_min: config.world_size_min.max(1),
+            members_max: config
+                .world_size_max
+                .unwrap_or(usize::MAX)
+                .min(micro_batches),
+            patience: config.patience,
+        };
+        let mut report = Report::open(config, &plan, &opened, screen)?;
+        let incarnation = opened.incarnation;
+        let durable = report.durable()?;
+        let world = World::new(settings, incarnation, durable, begun.elapsed());
+        report.begin(&opened);
+        let (found, finds) = mpsc::channel(FINDS);
+        let errands = Errands {
+            found,
+            run: opened.run.clone(),
+            kept: Retention {
+                keep_last: config.job.checkpoint.keep_last as usize,
+                keep_best: config.job.checkpoint.keep_best.is_some(),
+            },
+            connector,
+        };
+        Ok(Driver {
+            checkpoint_url: absolute(&config.checkpoint_url()),
+            data_url: config.job.data.url.clone(),
+            run: opened.run,
+            plan,
+            world,
+            report,
+            registered: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            session_of: BTreeMap::new(),
+            next_session: 1,
+            incarnation,
+            next_worker: 1,
+            errands,
+            finds,
+            begun,
+            outcome: None,
+            kinds: BTreeSet::new(),
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Runs until the run has ended and everybody has left.
+    pub(super) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Call>,
+        shutdown: impl Future<Output = String> + Send,
+    ) -> Result<Summary, CoordinatorError> {
+        let commands = self.world.begin();
+        self.execute(commands)?;
+        let mut ticks = tokio::time::interval(TICK);
+        tokio::pin!(shutdown);
+        let mut stopping = false;
+        let mut deadline = None;
+        loop {
+            if let Some(deadline) = deadline
+                && (self.world.is_empty() || Instant::now() >= deadline)
+            {
+                break;
+            }
+            tokio::select! {
+                Some(call) = inbox.recv() => self.call(call)?,
+                Some(found) = self.finds.recv() => self.learned(found)?,
+                _ = ticks.tick() => self.tick()?,
+                reason = &mut shutdown, if !stopping && self.outcome.is_none() => {
+                    stopping = true;
+                    self.report.stopping(&reason);
+                    self.handle(Event::Stop)?;
+                }
+            }
+            if self.outcome.is_some() && deadline.is_none() {
+                deadline = Some(Instant::now() + FAREWELL);
+            }
+        }
+        let outcome = self.outcome.take().unwrap_or(Outcome::Stopped);
+        // What the last checkpoint has made superfluous.
+        self.errands.clear_now().await;
+        self.report
+            .finish(
+                &self.run,
+                &self.plan,
+                outcome,
+                self.kinds,
+                self.begun.elapsed(),
+            )
+            .await
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), CoordinatorError> {
+        let commands = self.world.handle(self.now(), event);
+        self.execute(commands)
+    }
+
+    fn tick(&mut self) -> Result<(), CoordinatorError> {
+        self.handle(Event::Tick)?;
+        let now = self.now();
+        self.registered.retain(|worker, registered| {
+            self.session_of.contains_key(worker)
+                || self.world.pool().contains_key(worker)
+                || now.saturating_sub(registered.at) < FORGOTTEN
+        });
+        self.report.tick(now, &self.world);
+        Ok(())
+    }
+
+    fn call(&mut self, call: Call) -> Result<(), CoordinatorError> {
+        match call {
+            Call::Register {
+                request,
+                from,
+                reply,
+            } => {
+                let _ = reply.send(self.register(request, from));
+            }
+            Call::Open {
+                hello,
+                from,
+                outbox,
+                reply,
+            } => self.open((hello, from), outbox, reply)?,
+            Call::Said { session, body } => self.said(session, body)?,
+            Call::Closed { session } => self.closed(session)?,
+            Call::Status { reply } => {
+                let json = status::json(&self.world, &self.report, &self.registered);
+                let _ = reply.send(pb::StatusReply { json });
+            }
+            Call::Drain { worker, reply } => {
+                let draining = self.drain(worker)?;
+                let _ = reply.send(pb::DrainReply { draining });
+            }
+        }
+        Ok(())
+    }
+
+    fn learned(&mut self, found: Found) -> Result<(), CoordinatorError> {
+        match found {
+            Found::Probed(worker, probe) => self.handle(Event::Probed(worker, probe)),
+            Found::Start(start, damages) => {
+                for damage in damages {
+                    self.report.damaged(&damage, start.is_some());
+                }
+                let (manifest, round, step) = match start {
+                    Some(StartPoint {
+                        manifest,
+                        round,
+                        step,
+                    }) => (Some(manifest), round, step),
+                    None => (None, 0, 0),
+                };
+                self.report.starting(manifest.as_deref(), round, step);
+                let round = Round(round);
+                self.handle(Event::Start { manifest, round })
+            }
+        }
+    }
+
+    fn execute(&mut self, commands: Vec<Command>) -> Result<(), CoordinatorError> {
+        for command in commands {
+            match command {
+                Command::Persist(durable) => self.report.persist(&durable)?,
+                Command::Send(worker, message) => self.send(worker, message.into())?,
+                Command::Probe(worker, address) => self.errands.probe(worker, address),
+                Command::FindStart => self.errands.find_start(),
+                Command::Note(note) => {
+                    let now = self.now();
+                    if self.report.note(now, note, &self.world)?.is_some() {
+                        self.errands.clear();
+                    }
+                }
+                Command::End(outcome) => self.outcome = Some(outcome),
+            }
+        }
+        Ok(())
+    }
+
+    /// A full outbox means that the worker doesn't read: its session is lost.
+    fn send(
+        &mut self,
+        worker: WorkerId,
+        message: pb::CoordinatorMessage,
+    ) -> Result<(), CoordinatorError> {
+        let Some(session) = self.session_of.get(&worker).copied() else {
+            return Ok(());
+        };
+        let sent = self
+            .sessions
+            .get(&session)
+            .is_some_and(|s| s.outbox.try_send(Ok(message)).is_ok());
+        if sent { Ok(()) } else { self.closed(session) }
+    }
+}
+
+/// A plain relative path means another place to a worker elsewhere.
+fn absolute(url: &str) -> String {
+    if url.contains("://") {
+        return url.to_owned();
+    }
+    std::path::absolute(url).map_or_else(|_| url.to_owned(), |path| path.display().to_string())
+}

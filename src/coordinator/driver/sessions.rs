@@ -1,0 +1,228 @@
+//! Who comes and what they say: registering, sessions, and their words for the
+//! world.
+
+use std::net::SocketAddr;
+
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use super::super::CoordinatorError;
+use super::super::admission::{self, Ours, REGISTERED_MAX};
+use super::super::service::Outbox;
+use super::{Driver, OpenSession, Registered};
+use crate::wire::control as pb;
+use crate::wire::control::worker_message::Body;
+use crate::wire::{Record, build};
+use crate::world::membership::Event;
+use crate::world::message::{FromWorker, Holdings};
+use crate::world::{Member, WorkerId};
+
+/// Different numerics kinds that are believed.
+const KINDS_MAX: usize = 256;
+
+impl Driver {
+    /// Admits a process of the same build; everything else about it is for the
+    /// world to decide when its session opens.
+    pub(super) fn register(
+        &mut self,
+        request: pb::RegisterRequest,
+        from: SocketAddr,
+    ) -> Result<pb::RegisterReply, Status> {
+        let host = from.ip().to_canonical().to_string();
+        let ours = Ours {
+            build: &build(),
+            artifact: &self.plan.artifact,
+            incarnation: self.incarnation,
+            next_worker: self.next_worker,
+        };
+        let known = self.registered.get(&WorkerId(request.worker));
+        if let Err(refusal) = ours.judge(&request, known.map(|r| &r.request)) {
+            self.report.refused(&host, refusal.message());
+            return Err(refusal);
+        }
+        if self.registered.len() >= REGISTERED_MAX {
+            return Err(Status::resource_exhausted(format!(
+                "{REGISTERED_MAX} processes are registered, no more are taken for now"
+            )));
+        }
+        let worker = if request.worker == 0 {
+            let id = WorkerId::new(self.incarnation, self.next_worker);
+            self.next_worker += 1;
+            id
+        } else {
+            WorkerId(request.worker)
+        };
+        let host = if request.advertise_host.is_empty() {
+            host
+        } else {
+            request.advertise_host.clone()
+        };
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host
+        };
+        let address = format!("{host}:{}", request.advertise_port);
+        let first = !self.registered.contains_key(&worker);
+        let registered = Registered {
+            request,
+            address: address.clone(),
+            from,
+            at: self.now(),
+        };
+        if first {
+            self.report.registered(worker, &registered);
+        }
+        self.registered.insert(worker, registered);
+        Ok(pb::RegisterReply {
+            worker: worker.0,
+            run: self.run.run().to_owned(),
+            job: self.plan.job.resolved_toml(),
+            checkpoint_url: self.checkpoint_url.clone(),
+            data_fingerprint: self.plan.data_fingerprint(),
+            address,
+            data_url: self.data_url.clone(),
+        })
+    }
+
+    pub(super) fn open(
+        &mut self,
+        (hello, from): (pb::Hello, SocketAddr),
+        outbox: Outbox,
+        reply: oneshot::Sender<Result<u64, Status>>,
+    ) -> Result<(), CoordinatorError> {
+        let worker = WorkerId(hello.worker);
+        let admitted = self.admit(&hello, from);
+        let (member, name, holdings) = match admitted {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                let _ = reply.send(Err(refused));
+                return Ok(());
+            }
+        };
+        if let Some(old) = self.session_of.remove(&worker) {
+            self.sessions.remove(&old);
+        }
+        let session = self.next_session;
+        self.next_session += 1;
+        self.sessions
+            .insert(session, OpenSession { worker, outbox });
+        self.session_of.insert(worker, session);
+        if reply.send(Ok(session)).is_err() {
+            return self.closed(session);
+        }
+        if self.kinds.insert(hello.numerics_kind.clone()) {
+            self.report.kinds(worker, &self.kinds);
+        }
+        self.handle(Event::Hello {
+            worker,
+            member,
+            name,
+            holdings,
+        })
+    }
+
+    fn admit(
+        &self,
+        hello: &pb::Hello,
+        from: SocketAddr,
+    ) -> Result<(Member, String, Holdings), Status> {
+        let worker = WorkerId(hello.worker);
+        let registered = self.registered.get(&worker);
+        let Some(registered) = registered.filter(|r| r.from == from) else {
+            return Err(Status::not_found("register first, on this connection"));
+        };
+        admission::short("numerics kind", &hello.numerics_kind)?;
+        if self.kinds.len() >= KINDS_MAX && !self.kinds.contains(&hello.numerics_kind) {
+            return Err(Status::permission_denied("too many numerics kinds"));
+        }
+        let ours = self.plan.data_fingerprint();
+        if hello.data_fingerprint != ours {
+            return Err(Status::failed_precondition(format!(
+                "this worker's data has fingerprint {}, the coordinator's {ours}: \
+                 they have to be the same files (worker --data says where they are)",
+                hello.data_fingerprint
+            )));
+        }
+        let pinned = self.plan.job.numerics.mode == crate::job::NumericsMode::Pinned;
+        if let Some(kind) = self
+            .kinds
+            .iter()
+            .next()
+            .filter(|k| pinned && **k != hello.numerics_kind)
+        {
+            return Err(Status::failed_precondition(format!(
+                "this worker computes as {}, the run is pinned to {kind} (numerics.mode)",
+                hello.numerics_kind
+            )));
+        }
+        let holdings = hello
+            .holdings
+            .clone()
+            .ok_or_else(|| Status::invalid_argument("Hello without holdings"))?
+            .try_into()
+            .map_err(|e: crate::wire::WireError| Status::invalid_argument(e.to_string()))?;
+        let member = Member {
+            id: worker,
+            address: registered.address.clone(),
+            weight: registered.request.replicas.clamp(1, 1 << 16),
+        };
+        Ok((member, registered.request.node.clone(), holdings))
+    }
+
+    pub(super) fn said(&mut self, session: u64, body: Body) -> Result<(), CoordinatorError> {
+        let Some(worker) = self.sessions.get(&session).map(|s| s.worker) else {
+            return Ok(());
+        };
+        match body {
+            Body::Records(records) => {
+                let now = self.now();
+                for json in records.json {
+                    match serde_json::from_str::<Record>(&json) {
+                        Ok(record) => self.report.record(now, record, &self.world)?,
+                        Err(error) => tracing::warn!(%worker, %error, "a record that is none"),
+                    }
+                }
+                Ok(())
+            }
+            Body::Trouble(trouble) => {
+                self.report.trouble(worker, trouble);
+                Ok(())
+            }
+            body => match FromWorker::try_from(body) {
+                Ok(message) => {
+                    self.report.heard(worker, &message);
+                    self.handle(Event::From(worker, message))
+                }
+                Err(error) => {
+                    tracing::warn!(%worker, %error, "closing its session");
+                    self.closed(session)
+                }
+            },
+        }
+    }
+
+    pub(super) fn closed(&mut self, session: u64) -> Result<(), CoordinatorError> {
+        let Some(open) = self.sessions.remove(&session) else {
+            return Ok(());
+        };
+        if self.session_of.get(&open.worker) == Some(&session) {
+            self.session_of.remove(&open.worker);
+            self.handle(Event::SessionBroken(open.worker))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn drain(&mut self, worker: u64) -> Result<u32, CoordinatorError> {
+        let all: Vec<WorkerId> = self.session_of.keys().copied().collect();
+        let chosen: Vec<WorkerId> = all
+            .into_iter()
+            .filter(|w| worker == 0 || w.0 == worker)
+            .collect();
+        for worker in &chosen {
+            let reason = "asked to by a person".to_owned();
+            self.handle(Event::From(*worker, FromWorker::Drain { reason }))?;
+        }
+        Ok(chosen.len() as u32)
+    }
+}

@@ -1,0 +1,58 @@
+//! What the coordinator hears: how far we are, what was decided, and goodbye.
+
+use std::time::Instant;
+
+use super::super::Ended;
+use super::Driver;
+use crate::world::message::{FromWorker, ReleaseReason};
+
+impl Driver {
+    pub(super) fn exit(&mut self, reason: ReleaseReason) {
+        self.tell_progress(); // our counters, to the end
+        let bye = FromWorker::Bye {
+            reason: format!("{reason:?}"),
+        };
+        self.session.tell(bye);
+        self.ended = Some(Ended::Released(reason));
+    }
+
+    pub(super) fn is_first(&self) -> bool {
+        self.member
+            .record()
+            .is_some_and(|r| r.rank(self.me) == Some(0))
+    }
+
+    pub(super) fn tell_progress(&mut self) {
+        self.told = Instant::now();
+        if let Some(round) = self.member.round() {
+            let generation = self.member.installed();
+            let counters = self.counters;
+            self.session.tell(FromWorker::Progress {
+                generation,
+                round,
+                counters,
+            });
+        }
+        if self.is_first()
+            && let Some(running) = self.running.take()
+        {
+            self.session.records(std::iter::once(&running));
+        }
+        self.send_records();
+    }
+
+    /// The first member tells what was decided; a new one tells again what the
+    /// one before it may have taken along.
+    pub(super) fn send_records(&mut self) {
+        let first = self.is_first();
+        if first && !std::mem::replace(&mut self.was_first, first) {
+            self.unsent = self.records.len();
+        }
+        self.was_first = first;
+        if first && self.unsent > 0 {
+            let from = self.records.len() - self.unsent;
+            self.session.records(self.records.iter().skip(from));
+            self.unsent = 0;
+        }
+    }
+}
