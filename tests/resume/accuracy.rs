@@ -1,7 +1,7 @@
 //! The quick start as it is in `examples`, all 60,000 images five times.
 
-use super::command::{Folder, run};
-use super::to_its_end;
+use super::command::run;
+use crate::support::{Folder, to_its_end};
 
 #[test]
 fn the_quick_start_learns_as_much_as_elsewhere() {

@@ -7,10 +7,9 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use super::command::{events, records, run};
-use super::{
-    MICRO_BATCHES, folder_of, held_in_step_45, only_run, stopped, to_its_end, undisturbed, with_job,
-};
+use super::command::{events, folder_of, only_run, run};
+use super::{MICRO_BATCHES, held_in_step_45, stopped, undisturbed, with_job};
+use crate::support::{records, to_its_end};
 
 /// Every key that scripts may rely on.
 const KEYS: &str = "job run steps epochs train_loss val_loss val_accuracy weights_sha256 exact \
@@ -97,7 +96,8 @@ fn all_workers_killed_in_a_step_and_started_again_come_to_the_same_bits() {
 #[test]
 fn everything_killed_at_once_goes_on_with_the_same_command() {
     let folder = with_job();
-    held_in_step_45(&folder, |running, _| running.kill());
+    let mut held = held_in_step_45(&folder);
+    held.running.kill();
     let again = to_its_end(&mut run(&folder, &["--workers", "1"])).expect(0);
     let summary = again.summary();
     assert_eq!(summary["resumed_from_step"], 30, "{}", again.all());

@@ -4,9 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::command::{Folder, records};
-use super::to_its_end;
-use crate::support::example;
+use crate::support::{Folder, example, records, to_its_end};
 
 fn trained(workers: &str) -> Value {
     let folder = Folder::new();

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::command::{Folder, events, files, run};
-use super::{folder_of, only_run, stopped, to_its_end, undisturbed};
+use super::command::{events, folder_of, only_run, run};
+use super::{stopped, undisturbed};
+use crate::support::{Folder, files, to_its_end};
 
 /// A copy of the stopped run, whose checkpoints of step 10, 20 and 30 are sound.
 struct Damaged {

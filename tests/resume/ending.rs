@@ -8,8 +8,9 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::command::{Folder, events, files, records, run};
-use super::{folder_of, only_run, to_its_end, undisturbed, with_job};
+use super::command::{events, folder_of, only_run, run};
+use super::{undisturbed, with_job};
+use crate::support::{Folder, files, records, to_its_end};
 
 /// The digest of all parameters, computed anew from a safetensors file: name,
 /// a zero byte, little-endian f32, in byte order of the names.

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `command` | starting it, waiting for it, reading what it left |
+//! | `command` | the command line, and where its run is |
 //! | `again` | the same command once more: resumed, complete, refused, forked |
 //! | `damage` | checkpoints that are not what was written |
 //! | `ending` | the run's folder, exported weights, early ends |
@@ -16,10 +16,12 @@ mod custom;
 mod damage;
 mod ending;
 
-use std::process::Command;
+use std::fs::File;
+use std::io::Write;
 use std::sync::OnceLock;
 
-use command::{Ended, Fifo, Folder, Running, run};
+use crate::support::{Ended, FaultLog, Folder, Process, fifo, to_its_end};
+use command::run;
 
 /// 60 steps of 8 micro-batches; an evaluation and a checkpoint after each 10.
 const JOB: &str = r#"
@@ -62,10 +64,6 @@ fn with_job() -> Folder {
     folder
 }
 
-fn to_its_end(command: &mut Command) -> Ended {
-    Running::start(command).end()
-}
-
 /// A run that nothing disturbed.
 fn undisturbed() -> &'static Folder {
     static RUN: OnceLock<Folder> = OnceLock::new();
@@ -83,54 +81,47 @@ fn stopped() -> &'static (Folder, Ended) {
     static RUN: OnceLock<(Folder, Ended)> = OnceLock::new();
     RUN.get_or_init(|| {
         let folder = with_job();
-        let ended = held_in_step_45(&folder, |running, gate| {
-            gate.release(2);
-            running.end()
-        });
-        (folder, ended)
+        let mut held = held_in_step_45(&folder);
+        held.gate.write_all(b"!!").unwrap();
+        (folder, Ended::of(held.running))
     })
 }
 
-/// Starts a run, lets it come to step 45, and leaves the rest to `then`:
-/// whoever is released from the gate dies.
-fn held_in_step_45<T>(folder: &Folder, then: impl FnOnce(Running, &mut Fifo) -> T) -> T {
-    let fifo = |name: &str| Fifo::new(folder.path().join(name));
-    let (log, never, mut gate) = (fifo("log"), fifo("never"), fifo("gate"));
+/// A run that has come to step 45, where both of its workers are held.
+struct Held {
+    running: Process,
+    /// A byte for each worker, and it dies.
+    gate: File,
+    /// Ends only with the test: until then the one that uploads is held, and
+    /// faults find somebody to tell.
+    _kept: (File, FaultLog),
+}
+
+fn held_in_step_45(folder: &Folder) -> Held {
+    let path = |name: &str| folder.path().join(name);
+    let log = FaultLog::new(path("log"));
+    let (never, gate) = (path("never"), path("gate"));
+    let ends = (fifo(&never), fifo(&gate));
     let faults = format!(
         "hold@uploaded,step=40,until={};hold@applied,step=45,until={};kill@applied,step=45",
-        never.path.display(),
-        gate.path.display()
+        never.display(),
+        gate.display()
     );
-    let running = Running::start(
+    let running = Process::start(
+        "ebbtide run",
         run(folder, &["--workers", "2"])
             .env("EBBTIDE_FAULT", faults)
             .env("EBBTIDE_FAULT_LOG", &log.path),
     );
-    let struck = log.lines(3);
+    let struck = log.first("ebbtide run", 3);
     let told = |what: &str| {
-        struck
-            .iter()
-            .filter(|l| l.to_lowercase().contains(what))
-            .count()
+        let it = struck.iter().filter(|l| l.to_lowercase().contains(what));
+        it.count()
     };
     assert_eq!((told("uploaded"), told("applied")), (1, 2), "{struck:?}");
-    let then = then(running, &mut gate);
-    for fifo in [log, never, gate] {
-        std::fs::remove_file(fifo.path).unwrap();
+    Held {
+        running,
+        gate: ends.1,
+        _kept: (ends.0, log),
     }
-    then
-}
-
-/// The folder of the run that the command told of.
-fn folder_of(folder: &Folder, run: &str) -> std::path::PathBuf {
-    folder.path().join("out").join(run)
-}
-
-/// The id of the only run there.
-fn only_run(folder: &Folder) -> String {
-    let checkpoints = folder.path().join("out/checkpoints");
-    let mut runs = std::fs::read_dir(checkpoints).unwrap().map(Result::unwrap);
-    let run = runs.next().unwrap().file_name().into_string().unwrap();
-    assert!(runs.next().is_none(), "more than one run");
-    run
 }

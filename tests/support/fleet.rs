@@ -8,12 +8,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::lines::Lines;
-use super::process::{Folder, Process, fifo};
+use super::ended::records;
+use super::faults::{FaultLog, fifo};
+use super::process::{Folder, Process};
 use super::reference::{Reference, reference};
-
-/// Ends the reading of a fault log.
-const LAST_LINE: &str = "the test is over";
 
 /// Stands for the FIFO of a worker's holds in its faults.
 pub const HOLD: &str = "until=HOLD";
@@ -23,9 +21,7 @@ struct Worker {
     faults: String,
     /// Its faults may be overtaken by the end of the run.
     perhaps: bool,
-    /// Faults that have struck.
-    struck: Lines,
-    struck_end: File,
+    struck: FaultLog,
     hold: File,
     ledger: PathBuf,
     /// The test has killed it.
@@ -78,8 +74,8 @@ impl Fleet {
 
     pub fn hire_with(&mut self, name: &str, faults: &str, flags: &[&str]) {
         let path = |end: &str| self.folder.path().join(format!("{name}.{end}"));
-        let (log, hold, ledger) = (path("faults"), path("hold"), path("ledger"));
-        let (struck_end, release) = (fifo(&log), fifo(&hold));
+        let (hold, ledger) = (path("hold"), path("ledger"));
+        let (struck, release) = (FaultLog::new(path("faults")), fifo(&hold));
         let until = format!("until={}", hold.display());
         let process = Process::start(
             name,
@@ -88,7 +84,7 @@ impl Fleet {
                 .arg("--exit-with-parent")
                 .args(flags)
                 .env("EBBTIDE_FAULT", faults.replace(HOLD, &until))
-                .env("EBBTIDE_FAULT_LOG", &log)
+                .env("EBBTIDE_FAULT_LOG", &struck.path)
                 .env("EBBTIDE_LEDGER", &ledger),
         );
         process.stderr.wait(name, "registered");
@@ -96,8 +92,7 @@ impl Fleet {
             process,
             faults: faults.to_owned(),
             perhaps: false,
-            struck: Lines::of(struck_end.try_clone().unwrap(), Some(LAST_LINE)),
-            struck_end,
+            struck,
             hold: release,
             ledger,
             killed: false,
@@ -198,7 +193,7 @@ impl Fleet {
             .join(run)
             .join("events.jsonl");
         let outcome = Outcome {
-            events: json_lines(&events),
+            events: records(&events),
             reference: reference(&self.job),
             summary,
             exits,
@@ -227,28 +222,21 @@ fn coordinator(folder: &Folder, listen: &str, flags: &[String]) -> (Process, Str
 
 impl Worker {
     fn check_faults(&mut self, name: &str) {
-        writeln!(self.struck_end, "{LAST_LINE}").unwrap();
-        self.struck.wait_for_end(name);
+        let struck = self.struck.all(name);
         let promised = |fault: &&str| !fault.is_empty() && !self.perhaps;
         let faults = self.faults.split(';').filter(promised);
         for fault in faults {
             let told = fault.split(",until=").next().unwrap();
-            assert!(self.struck.contain(told), "{name}: {fault} never struck");
+            let has = struck.iter().any(|line| line.contains(told));
+            assert!(has, "{name}: {fault} never struck");
         }
     }
 
     fn ledger(&self) -> Vec<Value> {
         if self.ledger.exists() {
-            json_lines(&self.ledger)
+            records(&self.ledger)
         } else {
             Vec::new()
         }
     }
-}
-
-fn json_lines(path: &std::path::Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }

@@ -49,19 +49,31 @@ impl Lines {
 
     /// The next line that contains `text`, after the last one waited for.
     pub fn wait(&self, what: &str, text: &str) -> String {
+        self.until(what, &format!("{text:?}"), |state| {
+            let mut next = state.lines[state.seen..].iter();
+            let at = next.position(|line| line.contains(text))?;
+            state.seen += at + 1;
+            Some(state.lines[state.seen - 1].clone())
+        })
+    }
+
+    /// The first `count` lines, once they are there.
+    pub fn first(&self, what: &str, count: usize) -> Vec<String> {
+        self.until(what, &format!("{count} lines"), |state| {
+            state.lines.get(..count).map(<[String]>::to_vec)
+        })
+    }
+
+    fn until<T>(&self, what: &str, it: &str, there: impl Fn(&mut State) -> Option<T>) -> T {
         let deadline = Instant::now() + HANG;
         let mut state = self.state();
         loop {
-            let found = state.lines[state.seen..]
-                .iter()
-                .position(|line| line.contains(text));
-            if let Some(at) = found {
-                state.seen += at + 1;
-                return state.lines[state.seen - 1].clone();
+            if let Some(found) = there(&mut state) {
+                return found;
             }
-            assert!(!state.closed, "{what} ended without {text:?}");
+            assert!(!state.closed, "{what} ended without {it}");
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{what} hangs: no {text:?}");
+            assert!(!left.is_zero(), "{what} hangs: no {it}");
             state = self.0.1.wait_timeout(state, left).unwrap().0;
         }
     }

@@ -1,5 +1,6 @@
 //! One process of a fleet; killed when it is dropped.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -92,24 +93,41 @@ impl Folder {
         Folder(path)
     }
 
+    /// Another folder with the same files in it.
+    pub fn copy(&self) -> Folder {
+        let copy = Folder::new();
+        for file in files(self.path()) {
+            let to = copy.0.join(file.strip_prefix(self.path()).unwrap());
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(&file, to).unwrap();
+        }
+        copy
+    }
+
     pub fn path(&self) -> &Path {
         &self.0
     }
+}
+
+/// All regular files below a folder.
+pub fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                found.insert(entry.path());
+            }
+        }
+    }
+    found
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-/// A FIFO that never blocks us: both of its ends are open here.
-pub fn fifo(path: &Path) -> std::fs::File {
-    let made = Command::new("mkfifo").arg(path).status().unwrap();
-    assert!(made.success(), "mkfifo {}", path.display());
-    let both = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path);
-    both.unwrap()
 }
