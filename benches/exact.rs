@@ -114,7 +114,7 @@ fn main() {
     let fixed = FixedPoint::new(FRACTION_BITS).expect("36 is from 8 to 48");
     println!(
         "exact sums on one core, {} kernels, f = {FRACTION_BITS}",
-        Level::best()
+        Level::best().name()
     );
     let mut small = Buffers::new(SMALL, fixed);
     let mut large = Buffers::new(LARGE, fixed);

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,7 +79,12 @@ impl Crew {
         screen: &SharedScreen,
         stop: &Stop,
     ) {
-        let left = Arc::new(std::sync::atomic::AtomicUsize::new(args.workers));
+        let left = Arc::new(AtomicUsize::new(args.workers));
+        let gone = move |stop: &Stop| {
+            if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                stop.desert();
+            }
+        };
         let mut crew = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for number in 1..=args.workers {
             let log = folder.join("logs").join(format!("worker-{number}.log"));
@@ -88,15 +94,14 @@ impl Crew {
                     screen
                         .lock()
                         .line(&format!("worker {number} could not be started: {error}"));
+                    gone(stop);
                     continue;
                 }
             };
-            let (screen, stop, left) = (screen.clone(), stop.clone(), left.clone());
+            let (screen, stop, gone) = (screen.clone(), stop.clone(), gone.clone());
             crew.push(tokio::spawn(async move {
                 watch(child, number, &log, &screen).await;
-                if left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
-                    stop.desert();
-                }
+                gone(&stop);
             }));
         }
     }

@@ -246,7 +246,7 @@ pub(super) fn conclude(
         Outcome::Finished | Outcome::AlreadyComplete => Exit::Done,
         Outcome::Stopped if stop.was_deserted() => complain(
             Exit::Failed,
-            "all workers have ended; the same command goes on from the last checkpoint",
+            "all workers have ended: run the same command again to resume from the last checkpoint",
         ),
         Outcome::Stopped if stop.was_sigterm() => Exit::Drained,
         Outcome::Stopped => Exit::Done,

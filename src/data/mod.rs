@@ -278,23 +278,14 @@ pub type Opener = fn(&DataSpec) -> Result<Splits, DataError>;
 /// The kinds of data that come with ebbtide.
 pub const BUILTIN: &[(&str, Opener)] = &[(mnist::KIND, mnist::open)];
 
-/// The folder or file that a job's `data.url` names: a path, or a `file://` URL.
+/// The folder or file that a job's `data.url` names, for an [`Opener`]: what
+/// [`job::local_path`](crate::job::local_path) makes of it, or the reason to give.
 ///
 /// # Errors
 /// [`DataError::Url`] for other schemes: the data has to be on this machine.
 pub fn local_path(url: &str) -> Result<PathBuf, DataError> {
-    let Some((scheme, _)) = url.split_once("://") else {
-        return Ok(PathBuf::from(url));
-    };
-    let error = |problem: &str| DataError::Url {
+    crate::job::local_path(url).ok_or_else(|| DataError::Url {
         url: url.to_owned(),
-        problem: problem.to_owned(),
-    };
-    if scheme != "file" {
-        return Err(error("expected a path or a file:// URL of this machine"));
-    }
-    let parsed = url::Url::parse(url).map_err(|cause| error(&cause.to_string()))?;
-    parsed
-        .to_file_path()
-        .map_err(|()| error("expected file:///an/absolute/path of this machine"))
+        problem: "expected a path or file:///an/absolute/path of this machine".to_owned(),
+    })
 }

@@ -13,7 +13,7 @@
 
 use thiserror::Error;
 
-use super::dispatch::{Level, dispatched};
+use crate::numerics::dispatch::{Level, dispatched};
 
 /// |g * scale * 2^f| must be below this. The integers of 2,048 micro-batches then
 /// add up to 2^62 at most, so no sum of a step can overflow an i64.

@@ -27,11 +27,9 @@
 //! | `pack.rs` | lossless blocks in the fewest bits ([`pack()`], [`unpack_into`], [`unpack_add`]) |
 //! | `set.rs` | [`MicroBatchSet`] |
 //! | `totals.rs`, `totals_bytes.rs` | [`Totals`] and its bytes on the wire |
-//! | `dispatch.rs` | one kernel body, compiled for three instruction sets, same bits |
 //!
 //! What is absent: any floating-point addition of two gradients.
 
-mod dispatch;
 mod fixed;
 mod pack;
 mod set;
@@ -41,7 +39,7 @@ mod totals_bytes;
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::Level;
+pub use crate::numerics::dispatch::Level;
 pub use fixed::{FixedPoint, Inspection, RangeError, Rounding};
 pub use pack::{BLOCK, UnpackError, max_packed_len, pack, unpack_add, unpack_into};
 pub use set::{MAX_MICRO_BATCHES, MicroBatchSet, MicroBatchSetError};

@@ -26,7 +26,7 @@
 
 use thiserror::Error;
 
-use super::dispatch::{Level, dispatched};
+use crate::numerics::dispatch::{Level, dispatched};
 
 /// Values in a full block.
 pub const BLOCK: usize = 512;

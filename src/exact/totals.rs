@@ -120,9 +120,9 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Fraction bits of loss and metrics: a resolution of 9.1e-13, for values up to
-    /// 2,048 in proportion to the weight of the micro-batch.
-    pub const FRACTION_BITS: u32 = 40;
+    /// Fraction bits of loss and metrics: a resolution of 2.3e-10, for values up to
+    /// 524,288 in proportion to the weight of the micro-batch.
+    pub const FRACTION_BITS: u32 = 32;
 
     const FIXED: FixedPoint = match FixedPoint::new(Self::FRACTION_BITS) {
         Some(fixed) => fixed,

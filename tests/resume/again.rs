@@ -54,6 +54,8 @@ fn all_workers_killed_in_a_step_and_started_again_come_to_the_same_bits() {
     let (stopped, first) = stopped();
     assert_eq!(first.status.code(), Some(1), "{}", first.all());
     assert_eq!(first.summary()["status"], "stopped");
+    let advice = "run the same command again to resume";
+    assert!(first.stderr.contains(advice), "{}", first.all());
     let folder = stopped.copy();
     let id = only_run(&folder);
     let reached = counter(&folder_of(&folder, &id), "step_reached");
@@ -91,6 +93,20 @@ fn all_workers_killed_in_a_step_and_started_again_come_to_the_same_bits() {
     // The history of losses and digests is the one of a run that nobody disturbed.
     let undisturbed = folder_of(undisturbed(), &id);
     assert_eq!(metrics(&folder_of_run), metrics(&undisturbed));
+}
+
+#[test]
+fn workers_that_cannot_even_start_end_the_run_with_advice() {
+    let (stopped, _) = stopped();
+    let folder = stopped.copy();
+    let logs = folder_of(&folder, &only_run(&folder)).join("logs");
+    std::fs::remove_dir_all(&logs).unwrap();
+    std::fs::write(&logs, "no folder").unwrap();
+    let ended = to_its_end(&mut run(&folder, &["--workers", "2"])).expect(1);
+    let started = ended.stdout.matches("could not be started").count();
+    assert_eq!(started, 2, "{}", ended.all());
+    let advice = "run the same command again to resume";
+    assert!(ended.stderr.contains(advice), "{}", ended.all());
 }
 
 #[test]

@@ -250,15 +250,15 @@ impl Driver {
     }
 
     fn execute(&mut self, commands: Vec<Command>) -> Result<(), CoordinatorError> {
-        for command in commands {
+        let mut commands = commands.into_iter();
+        while let Some(command) = commands.next() {
             match command {
-                Command::Persist(durable) => self.report.persist(&durable)?,
+                Command::Persist(durable) => self.report.persist(&durable, commands.as_slice())?,
                 Command::Send(worker, message) => self.send(worker, message.into())?,
                 Command::Probe(worker, address) => self.errands.probe(worker, address),
                 Command::FindStart => self.errands.find_start(),
                 Command::Note(note) => {
-                    let now = self.now();
-                    if self.report.note(now, note, &self.world)?.is_some() {
+                    if self.report.note(note, &self.world)?.is_some() {
                         self.errands.clear();
                     }
                 }

@@ -26,7 +26,7 @@ use crate::observe::history::{RunRow, RunStatus, StoredGeneration};
 use crate::observe::telemetry::SharedScreen;
 use crate::observe::{Event, EventLog, History, MetricsLog, StallWatch, UnixMillis};
 use crate::strategy::Plan;
-use crate::world::membership::{Durable, World};
+use crate::world::membership::{Command, Durable, Note, World};
 use crate::world::{Generation, Round, WorkerId};
 
 pub(super) use ending::fill_from_history;
@@ -158,7 +158,15 @@ impl Report {
         serde_json::from_slice(&stored.record).map_err(internal)
     }
 
-    pub(super) fn persist(&mut self, durable: &Durable) -> Result<(), CoordinatorError> {
+    /// Writes down what must be remembered before anybody hears of it, and
+    /// counts the installation that it is for (its note is among the commands
+    /// `after`) in the same transaction: a coordinator that is killed neither
+    /// counts it twice nor forgets it.
+    pub(super) fn persist(
+        &mut self,
+        durable: &Durable,
+        after: &[Command],
+    ) -> Result<(), CoordinatorError> {
         if durable.number == Generation::NONE {
             return Ok(()); // nothing was given out yet
         }
@@ -167,8 +175,13 @@ impl Report {
             generation: durable.number,
             record,
         };
+        let (generations, recomputed) = installed(after);
+        let counters = [
+            ("generations", generations),
+            ("recomputed_micro_batches", recomputed),
+        ];
         self.history
-            .put_generation(&self.run, unix_now(), &stored, &[])?;
+            .put_generation(&self.run, unix_now(), &stored, &counters)?;
         Ok(())
     }
 
@@ -317,6 +330,21 @@ impl Report {
     }
 }
 
+/// Generations that come into force with the record that was just written, and
+/// the micro-batches computed again for them. What follows the next record is
+/// that one's.
+fn installed(after: &[Command]) -> (u64, u64) {
+    let its = after
+        .iter()
+        .take_while(|c| !matches!(c, Command::Persist(_)));
+    its.fold((0, 0), |(generations, again), command| match command {
+        Command::Note(Note::Installed { recomputed, .. }) => {
+            (generations + 1, again + u64::from(*recomputed))
+        }
+        _ => (generations, again),
+    })
+}
+
 fn internal(error: impl std::fmt::Display) -> CoordinatorError {
     CoordinatorError::Internal(error.to_string())
 }
@@ -326,4 +354,42 @@ fn unix_now() -> UnixMillis {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     UnixMillis(since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::{GenerationRecord, Origin, Round};
+
+    #[test]
+    fn each_installation_is_counted_with_the_record_it_follows() {
+        let note = |recomputed| {
+            Command::Note(Note::Installed {
+                record: GenerationRecord {
+                    generation: Generation::NONE,
+                    members: Vec::new(),
+                    base: Round(0),
+                    first: None,
+                    source: None,
+                    leavers: Vec::new(),
+                    paused: false,
+                    origin: Origin::Installed,
+                },
+                reason: "a test".into(),
+                recomputed,
+            })
+        };
+        let persist = || Command::Persist(Durable::default());
+        let batch = [
+            persist(),
+            persist(),
+            Command::FindStart,
+            note(3),
+            persist(),
+            note(5),
+        ];
+        assert_eq!(installed(&batch[1..]), (0, 0));
+        assert_eq!(installed(&batch[2..]), (1, 3));
+        assert_eq!(installed(&batch[5..]), (1, 5));
+    }
 }

@@ -1,7 +1,6 @@
 //! Who comes, who goes, and what the world notes about it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::{Known, Report};
 use crate::coordinator::CoordinatorError;
@@ -88,14 +87,13 @@ impl Report {
         }
     }
 
-    /// A note of the world's; returns the manifest of a new checkpoint.
+    /// A note of the world's (what an installation counts is written down
+    /// by [`Report::persist`], before anybody hears of it); returns the manifest of a new checkpoint.
     pub(in crate::coordinator) fn note(
         &mut self,
-        now: Duration,
         note: Note,
         world: &World,
     ) -> Result<Option<String>, CoordinatorError> {
-        let _ = now;
         match note {
             Note::Installed {
                 record,
@@ -103,8 +101,6 @@ impl Report {
                 recomputed,
             } => {
                 self.rounds_finished(record.base);
-                self.count("generations", 1);
-                self.count("recomputed_micro_batches", u64::from(recomputed));
                 let loss = reason.contains("left") || reason.contains("lost");
                 self.event(Event::GenerationInstalled {
                     generation: record.generation,

@@ -56,13 +56,14 @@ fn every_length_and_every_width_comes_back_at_every_level() {
         bytes.clear();
         pack(&values, &mut bytes);
         assert!(bytes.len() <= max_packed_len(length));
-        for level in Level::available() {
+        for level in Level::all() {
+            let on = level.name();
             same.clear();
             pack_at(level, &values, &mut same);
-            assert_eq!(same, bytes, "{level}, {length} values of {width} bits");
+            assert_eq!(same, bytes, "{on}, {length} values of {width} bits");
             let mut out = vec![i64::MIN + 5; length];
             unpack_into_at(level, &bytes, &mut out).unwrap();
-            assert_eq!(out, values, "{level}, {length} values of {width} bits");
+            assert_eq!(out, values, "{on}, {length} values of {width} bits");
             unpack_add_at(level, &bytes, &mut out).unwrap();
             assert!(
                 out.iter()

@@ -161,7 +161,6 @@ impl World {
 
     pub(super) fn committed(
         &mut self,
-        now: Duration,
         worker: WorkerId,
         manifest: String,
         round: Round,
@@ -187,7 +186,6 @@ impl World {
             return;
         }
         self.serve_checkpoints();
-        let _ = now;
         if self.closes() {
             let newest = self.last_holder().map(|(newest, _)| newest);
             if newest.is_some_and(|newest| round >= newest) {

@@ -360,7 +360,7 @@ impl World {
             self.change_took_effect(now);
         }
         if matches!(self.phase, Phase::Running) {
-            self.release_leavers(now);
+            self.release_leavers();
             self.plan(now);
         }
     }

@@ -203,7 +203,7 @@ impl World {
                 self.ready(now, worker, generation, Approach::Ready { source, round });
             }
             FromWorker::NeedCheckpoint { round } => self.need_checkpoint(now, worker, round),
-            FromWorker::Ack { generation } => self.acknowledged(now, worker, generation),
+            FromWorker::Ack { generation } => self.acknowledged(worker, generation),
             FromWorker::Drain { reason } => self.drain(now, worker, reason),
             FromWorker::PeerLost { peer, generation } => self.accuse(worker, peer, generation),
             FromWorker::Committed {
@@ -211,7 +211,7 @@ impl World {
                 round,
                 last,
             } => {
-                self.committed(now, worker, manifest, round, last);
+                self.committed(worker, manifest, round, last);
             }
             FromWorker::SaveFailed { round, error } => self.save_failed(worker, round, error),
             FromWorker::SourceLost { .. } => self.source_lost(now, worker),

@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    pub(super) fn acknowledged(&mut self, now: Duration, worker: WorkerId, generation: Generation) {
+    pub(super) fn acknowledged(&mut self, worker: WorkerId, generation: Generation) {
         let Some(pending) = &mut self.pending else {
             return;
         };
@@ -177,7 +177,6 @@ impl World {
         {
             self.propose_to_members();
         }
-        let _ = now;
     }
 
     fn propose_to_members(&mut self) {
@@ -251,7 +250,7 @@ impl World {
         }
         self.feed_followers();
         self.serve_checkpoints();
-        self.release_leavers(now);
+        self.release_leavers();
         self.plan(now);
     }
 
@@ -272,7 +271,7 @@ impl World {
     }
 
     /// Lets leavers go once every member has applied all that they helped with.
-    pub(super) fn release_leavers(&mut self, now: Duration) {
+    pub(super) fn release_leavers(&mut self) {
         let (Phase::Running, Some(current)) = (&self.phase, &self.current) else {
             return;
         };
@@ -299,7 +298,6 @@ impl World {
         for worker in free {
             self.release(worker, ReleaseReason::Drained);
         }
-        let _ = now;
     }
 
     /// Tells a worker that nothing waits for it any more.
