@@ -18,7 +18,7 @@ use ebbtide::job::DataSpec;
 use ebbtide::model::{Activation, Batch, Dense, Loss, Model, Registry, StepContext};
 
 /// The keys of `[model]` with `kind = "curve"`.
-#[derive(serde::Deserialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CurveConfig {
     hidden: usize,

@@ -122,7 +122,7 @@ pub(super) async fn open(config: &Config, plan: &Plan) -> Result<Opened, Opening
     let mut damages = Vec::new();
     let start = run.newest_verified(|damage| damages.push(damage)).await?;
     if let Some(manifest) = start.as_ref().filter(|m| m.header.is_final) {
-        let summary = complete(config, manifest, &run, &folder);
+        let summary = complete(config, manifest, &run, &folder).await;
         return Ok(Opened::Complete(Box::new(summary)));
     }
     let owner = config.owner.as_deref().unwrap_or("unknown");
@@ -238,7 +238,7 @@ async fn begin_fork(
     Ok(())
 }
 
-fn complete(
+async fn complete(
     config: &Config,
     manifest: &Manifest,
     run: &RunStore,
@@ -267,5 +267,9 @@ fn complete(
         ..Summary::default()
     };
     super::report::fill_from_history(&mut summary, folder, run.run());
+    if config.job.checkpoint.export_weights {
+        // Anew: the coordinator may have been killed before it came to this.
+        summary.weights = super::report::export_weights(run, folder).await;
+    }
     summary
 }

@@ -3,20 +3,20 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Module, VarBuilder};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::layers::{Activation, Dense};
 use super::loss::{accuracy, sparse_cross_entropy};
 use super::{Batch, Loss, Model, StepContext};
 
 /// The keys of `[model]` with `kind = "mlp"`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MlpConfig {
     /// Width of each hidden layer; may be empty (softmax regression).
     pub hidden: Vec<usize>,
     /// Share of activations that is dropped after each hidden layer.
-    pub dropout: f32,
+    pub dropout: f64,
     /// Values in a sample, flattened.
     pub inputs: usize,
     /// Number of classes.
@@ -59,7 +59,8 @@ impl Model for Mlp {
     const METRICS: &'static [&'static str] = &["accuracy"];
 
     fn new(config: &MlpConfig, vars: VarBuilder) -> Result<Self> {
-        if !(0.0..1.0).contains(&config.dropout) {
+        let dropout = config.dropout as f32;
+        if !(0.0..1.0).contains(&dropout) {
             bail!(
                 "`dropout` is {}: it has to be at least 0 and below 1",
                 config.dropout
@@ -85,7 +86,7 @@ impl Model for Mlp {
         Ok(Mlp {
             hidden,
             logits: layer(last, Activation::Linear)?,
-            dropout: config.dropout,
+            dropout,
         })
     }
 

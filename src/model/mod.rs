@@ -40,6 +40,7 @@ mod vars;
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use layers::{Activation, Dense};
@@ -99,8 +100,11 @@ pub struct Loss {
 /// A model that can be trained: three functions in plain candle.
 pub trait Model: Send + Sized + 'static {
     /// The keys of `[model]` besides `kind`; use `#[serde(deny_unknown_fields)]`
-    /// so that a misspelt key is an error.
-    type Config: DeserializeOwned;
+    /// so that a misspelt key is an error. It is written as it was read, with
+    /// its defaults, into the job that workers get, the run's identity and
+    /// `config.resolved.toml`. (An f32 stands there with all of its digits as an
+    /// f64; so f64 is the better type for a share or a rate.)
+    type Config: DeserializeOwned + Serialize;
 
     /// Names of the metrics that both passes return, in this order.
     const METRICS: &'static [&'static str];

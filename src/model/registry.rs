@@ -8,7 +8,7 @@
 //! # use ebbtide::data::{DataError, Splits};
 //! # use ebbtide::job::DataSpec;
 //! # use ebbtide::model::{Batch, Loss, Model, Registry, StepContext};
-//! # #[derive(serde::Deserialize)]
+//! # #[derive(serde::Serialize, serde::Deserialize)]
 //! # struct MyConfig {}
 //! # struct MyModel;
 //! # impl Model for MyModel {
@@ -110,7 +110,8 @@ pub enum OpenError {
 #[derive(Debug, Clone, Copy)]
 struct ModelEntry {
     metrics: &'static [&'static str],
-    check: fn(&Job) -> Result<(), JobError>,
+    /// The model's own keys, checked, with their defaults.
+    spell_out: fn(&Job) -> Result<toml::Table, JobError>,
     build: Build,
 }
 
@@ -120,7 +121,11 @@ impl ModelEntry {
     fn of<M: Model>() -> Self {
         ModelEntry {
             metrics: M::METRICS,
-            check: |job| job.model_config::<M::Config>().map(drop),
+            spell_out: |job| {
+                let config = job.model_config::<M::Config>()?;
+                toml::Table::try_from(&config)
+                    .map_err(|error| job.error("model", format!("can't be written down: {error}")))
+            },
             build: |job, vars| {
                 let config = job.model_config::<M::Config>()?;
                 let model = M::new(&config, vars).map_err(|source| ModelError::Build {
@@ -195,8 +200,8 @@ impl Registry {
         Ok(opener(&job.data)?)
     }
 
-    /// Checks a job's model and its keys, and makes a factory for it; nothing is
-    /// built yet.
+    /// Checks a job's model and its keys, spells out the defaults of these, and
+    /// makes a factory for it; nothing is built yet.
     ///
     /// # Errors
     /// When the kind is unknown, or a key of the model is wrong, with its place.
@@ -206,11 +211,9 @@ impl Registry {
             let known: Vec<&String> = self.models.keys().collect();
             return Err(job.unknown_kind("model.kind", kind, &known));
         };
-        (entry.check)(job)?;
-        Ok(ModelFactory {
-            job: job.clone(),
-            entry,
-        })
+        let mut job = job.clone();
+        job.model.config = (entry.spell_out)(&job)?;
+        Ok(ModelFactory { job, entry })
     }
 }
 
@@ -222,6 +225,11 @@ pub struct ModelFactory {
 }
 
 impl ModelFactory {
+    /// The job, with each key of its model spelled out.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
     /// The model's `kind`.
     pub fn kind(&self) -> &str {
         &self.job.model.kind
@@ -258,7 +266,7 @@ impl ModelFactory {
 mod tests {
     use super::*;
     use candle_core::Tensor;
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
     use std::path::Path;
 
     fn job(model: &str) -> Job {
@@ -284,6 +292,28 @@ mod tests {
         assert_eq!(factory.metrics(), ["accuracy"]);
         let layout = factory.layout().unwrap();
         assert_eq!(layout.get("dense_2.weight").unwrap().shape, [3, 16]);
+    }
+
+    #[test]
+    fn defaults_of_the_models_own_keys_are_spelled_out_and_change_no_identity() {
+        let registry = Registry::builtin();
+        let short = job("kind = \"mlp\"\nhidden = [32]");
+        let short = registry.model_factory(&short).unwrap();
+        let text = short.job().resolved_toml();
+        for line in [
+            "dropout = 0.2",
+            "inputs = 784",
+            "classes = 10",
+            "hidden = [32]",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        let again = Job::from_resolved(&text).unwrap();
+        let again = registry.model_factory(&again).unwrap();
+        assert_eq!(again.job(), short.job());
+        let spelled = job("kind = \"mlp\"\nhidden = [32]\ndropout = 0.2\nclasses = 10");
+        let spelled = registry.model_factory(&spelled).unwrap();
+        assert_eq!(spelled.job().identity(), short.job().identity());
     }
 
     #[test]
@@ -318,7 +348,7 @@ mod tests {
         );
     }
 
-    #[derive(Deserialize)]
+    #[derive(Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct NoConfig {}
 

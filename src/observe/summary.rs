@@ -75,6 +75,8 @@ pub struct Summary {
     pub micro_batches_by_worker: BTreeMap<String, u64>,
     /// The last checkpoint.
     pub checkpoint: Option<String>,
+    /// The file with the weights alone, if the job asks for one.
+    pub weights: Option<String>,
     /// The run's folder.
     pub run_dir: Option<String>,
     /// Why it failed.
@@ -108,7 +110,7 @@ impl Summary {
                 .as_ref()
                 .map(|w| format!("weights  sha256:{w}")),
         );
-        result.extend(self.run_dir.clone());
+        result.extend(self.weights.clone().or(self.run_dir.clone()));
         if !result.is_empty() {
             lines.push(result.join("   "));
         }
@@ -193,6 +195,7 @@ mod tests {
             recomputed_after_resume: Some(0),
             micro_batches_by_worker: BTreeMap::from([("1".to_owned(), 18760)]),
             checkpoint: Some("file:///c/4690".into()),
+            weights: None,
             run_dir: Some("runs/mnist/1f2e".into()),
             error: None,
         }
@@ -208,7 +211,7 @@ mod tests {
                 r#""exact":true,"kinds":["cpu-9a1b"],"seconds":3.123,"generations":4,"workers_seen":1,"#,
                 r#""recomputed_micro_batches":0,"sums_fetched":0,"resumed_from_step":null,"#,
                 r#""recomputed_after_resume":0,"#,
-                r#""micro_batches_by_worker":{"1":18760},"checkpoint":"file:///c/4690","run_dir":"runs/mnist/1f2e","error":null}"#,
+                r#""micro_batches_by_worker":{"1":18760},"checkpoint":"file:///c/4690","weights":null,"run_dir":"runs/mnist/1f2e","error":null}"#,
             )
         );
     }

@@ -15,7 +15,7 @@ use super::partial::Partial;
 /// Making it finds everything that can be wrong with a job before a worker is
 /// asked for.
 pub struct Plan {
-    /// The job.
+    /// The job, with each key of its model spelled out.
     pub job: Job,
     /// Makes the model, once a replica.
     pub factory: ModelFactory,
@@ -88,7 +88,7 @@ impl Plan {
             .map(|parameter| !optimizer.is_frozen(parameter.range.start))
             .collect();
         Ok(Plan {
-            job: job.clone(),
+            job: factory.job().clone(),
             factory,
             layout,
             course,

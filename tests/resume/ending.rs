@@ -63,6 +63,11 @@ fn the_folder_tells_the_whole_run() {
         Some(1e-7),
         "defaults are written out"
     );
+    assert_eq!(
+        config["model"]["dropout"].as_float(),
+        Some(0.2),
+        "the model's own too"
+    );
 
     assert_eq!(steps_of(&folder, "step"), (1..=60).collect::<Vec<u64>>());
     assert_eq!(steps_of(&folder, "epoch"), [10, 20, 30, 40, 50, 60]);
@@ -107,6 +112,17 @@ fn the_folder_tells_the_whole_run() {
 }
 
 #[test]
+fn the_resolved_job_is_the_same_run() {
+    let folder = undisturbed().copy();
+    let id = only_run(&folder);
+    let resolved = folder_of(&folder, &id).join("config.resolved.toml");
+    std::fs::copy(resolved, folder.path().join("job.toml")).unwrap();
+    let again = trained(&folder, &[]);
+    assert_eq!(again["status"], "already complete");
+    assert_eq!(again["run"], id.as_str());
+}
+
+#[test]
 fn exported_weights_have_the_digest_that_was_promised() {
     let digest = trained(undisturbed(), &[])["weights_sha256"]
         .as_str()
@@ -114,8 +130,16 @@ fn exported_weights_have_the_digest_that_was_promised() {
         .to_owned();
     let folder = undisturbed().copy();
     let of_run = folder_of(&folder, &only_run(&folder));
-    // Written at the run's end, as the job asks by default.
-    assert_eq!(weights_sha256(&of_run.join("weights.safetensors")), digest);
+    // Written at the run's end, as the job asks by default, and named there.
+    let weights = of_run.join("weights.safetensors");
+    assert_eq!(weights_sha256(&weights), digest);
+    // As after a coordinator that was killed before it wrote them.
+    std::fs::remove_file(&weights).unwrap();
+    let complete = to_its_end(&mut run(&folder, &[])).expect(0);
+    let named = format!("weights  sha256:{digest}   {}", weights.display());
+    assert!(complete.stdout.contains(&named), "{}", complete.all());
+    assert_eq!(complete.summary()["weights"], *weights.to_str().unwrap());
+    assert_eq!(weights_sha256(&weights), digest);
 
     let of_folder = folder.path().join("of-folder.safetensors");
     assert_eq!(export(&of_run, &of_folder), digest);
@@ -174,7 +198,7 @@ fn a_job_that_asks_for_no_exported_weights_gets_none() {
         "--set",
         "checkpoint.export_weights=false",
     ];
-    trained(&folder, &flags);
+    assert!(trained(&folder, &flags)["weights"].is_null());
     let of_run = folder_of(&folder, &only_run(&folder));
     assert!(!of_run.join("weights.safetensors").exists());
 }

@@ -73,7 +73,7 @@ impl Report {
             }
         };
         if status == RunStatus::Finished && plan.job.checkpoint.export_weights {
-            self.export_weights(run).await;
+            summary.weights = export_weights(run, &self.folder).await;
         }
         self.record_step();
         let digest = summary
@@ -86,16 +86,6 @@ impl Report {
         self.events.sync().map_err(internal)?;
         self.screen.lock().finish();
         Ok(summary)
-    }
-
-    /// The weights alone, for whoever doesn't want a checkpoint. A full disk
-    /// here is no failure of the training: `ebbtide export` makes up for it.
-    async fn export_weights(&self, run: &RunStore) {
-        let to = self.folder.join("weights.safetensors");
-        if let Err(error) = export_run(run, &to).await {
-            let line = format!("the weights were not exported: {error}");
-            self.screen.lock().line(&line);
-        }
     }
 
     fn counters(&self, plan: &Plan, kinds: BTreeSet<String>, seconds: f64) -> Summary {
@@ -122,6 +112,22 @@ impl Report {
         };
         fill(&mut summary, &self.history, &self.run);
         summary
+    }
+}
+
+/// Writes the weights alone, for whoever doesn't want a checkpoint; where to. A
+/// full disk here is no failure of the training: `ebbtide export` makes up for it.
+pub(in crate::coordinator) async fn export_weights(
+    run: &RunStore,
+    folder: &Path,
+) -> Option<String> {
+    let to = folder.join("weights.safetensors");
+    match export_run(run, &to).await {
+        Ok(_) => Some(to.display().to_string()),
+        Err(error) => {
+            tracing::warn!(%error, "the weights were not exported; `ebbtide export` does it");
+            None
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::strategy::Plan;
 use crate::world::membership::{Command, Durable, Note, World};
 use crate::world::{Generation, Round, WorkerId};
 
-pub(super) use ending::fill_from_history;
+pub(super) use ending::{export_weights, fill_from_history};
 
 /// The history's counter of the newest step that anybody told of: what a new
 /// start of the coordinator compares a checkpoint with.
@@ -92,7 +92,7 @@ impl Report {
         let io = |path: PathBuf| move |source| CoordinatorError::Io { path, source };
         std::fs::create_dir_all(&folder).map_err(io(folder.clone()))?;
         let resolved = folder.join("config.resolved.toml");
-        std::fs::write(&resolved, config.job.resolved_toml()).map_err(io(resolved.clone()))?;
+        std::fs::write(&resolved, plan.job.resolved_toml()).map_err(io(resolved.clone()))?;
         write_pointer(&folder, &opened.run).map_err(internal)?;
         let history = History::open(&folder.join("history.sqlite"))?;
         let run = opened.run.run().to_owned();
@@ -110,7 +110,7 @@ impl Report {
             weights_sha256: None,
             created: unix_now(),
             finished: None,
-            config: config.job.resolved_toml(),
+            config: plan.job.resolved_toml(),
         })?;
         history.set_run_status(&run, unix_now(), RunStatus::Running, None, None)?;
         let events = EventLog::open(&folder.join("events.jsonl"), &run, Some(history.clone()))
