@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::support::{Folder, Process};
+use super::support::{Folder, Process, to_its_end};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 const USAGE: i32 = 2;
@@ -71,16 +71,21 @@ fn said(output: &Output, code: i32) -> String {
 fn worker(coordinator: &str, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
     command.args(["--coordinator", coordinator, "--exit-with-parent"]);
-    command.args(flags).stdin(Stdio::piped());
+    command.args(flags);
     command
+}
+
+/// What a worker says that ends with this code.
+#[track_caller]
+fn worker_says(coordinator: &str, flags: &[&str], code: i32) -> String {
+    let ended = to_its_end(&mut worker(coordinator, flags));
+    ended.expect(code).stderr
 }
 
 /// A worker that is sent away: what it says.
 #[track_caller]
 fn sent_away(coordinator: &str, flags: &[&str], words: &[&str]) {
-    let mut process = Process::start("worker", &mut worker(coordinator, flags));
-    assert_eq!(process.end().code(), Some(REFUSED));
-    let text = process.stderr.all().join("\n");
+    let text = worker_says(coordinator, flags, REFUSED);
     assert!(
         words.iter().all(|word| text.contains(word)),
         "{words:?} in {text}"
@@ -153,6 +158,7 @@ fn a_bad_override_is_refused_as_it_was_typed() {
         ("optimiser.lr=1", "`optimizer`"),
         ("optimizer.lr=fast", "expected a number above 0"),
         ("optimizer.lr", "--set optimizer.lr"),
+        ("init.from=gone.safetensors", "gone.safetensors"),
     ] {
         place.refuses(
             &place.run(&["--set", set]),
@@ -214,10 +220,7 @@ fn a_port_in_use_is_named() {
     let output = place.coordinator(&["--listen", &address]).output().unwrap();
     place.refuses(&output, &[&address, "in use", "give another --listen"]);
 
-    let output = worker("127.0.0.1:1", &["--peer-listen", &address])
-        .output()
-        .unwrap();
-    let text = said(&output, USAGE);
+    let text = worker_says("127.0.0.1:1", &["--peer-listen", &address], USAGE);
     assert!(
         text.contains(&address) && text.contains("give another --peer-listen"),
         "{text}"
@@ -226,10 +229,7 @@ fn a_port_in_use_is_named() {
 
 #[test]
 fn peers_are_not_listened_for_beyond_loopback_without_a_token() {
-    let output = worker("127.0.0.1:1", &["--peer-listen", "0.0.0.0:0"])
-        .output()
-        .unwrap();
-    let text = said(&output, USAGE);
+    let text = worker_says("127.0.0.1:1", &["--peer-listen", "0.0.0.0:0"], USAGE);
     assert!(text.contains("EBBTIDE_TOKEN"), "{text}");
 }
 
@@ -355,10 +355,11 @@ fn a_coordinator_that_cannot_be_reached_is_given_up() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let output = worker(&closed.to_string(), &["--reconnect-timeout", "0.1"])
-        .output()
-        .unwrap();
-    let text = said(&output, UNREACHABLE);
+    let text = worker_says(
+        &closed.to_string(),
+        &["--reconnect-timeout", "0.1"],
+        UNREACHABLE,
+    );
     assert!(text.contains(&closed.to_string()), "{text}");
     let asked = Command::new(env!("CARGO_BIN_EXE_ebbtide"))
         .args(["status", "--coordinator", &format!("http://{closed}")])

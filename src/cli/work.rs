@@ -131,7 +131,6 @@ fn conclude(ended: Ended) -> Exit {
         Ended::Broken(error) => complain(Exit::Failed, error),
         Ended::Refused(why) => complain(Exit::Refused, why),
         Ended::Unreachable(why) => complain(Exit::Unreachable, why),
-        Ended::Quit => Exit::Interrupted,
     }
 }
 

@@ -78,8 +78,6 @@ pub enum Ended {
     Failed(String),
     /// Something of this process broke; another one may do better.
     Broken(String),
-    /// Told to stop at once.
-    Quit,
 }
 
 /// Works for a coordinator until the run ends, the worker is drained, or it

@@ -11,6 +11,9 @@ use super::Ended;
 use super::driver::Input;
 use crate::world::message::ReleaseReason;
 
+/// Exit code of a second signal, as a shell would tell it.
+const INTERRUPTED: i32 = 130;
+
 /// Who wants this process to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
@@ -30,7 +33,6 @@ pub(super) struct Signals {
 #[derive(Default)]
 struct State {
     first: Option<Told>,
-    count: u32,
     driver: Option<SyncSender<Input>>,
 }
 
@@ -62,18 +64,23 @@ impl Signals {
     }
 
     fn heard(&self, told: Told) {
-        let mut state = self.state();
-        state.count += 1;
-        state.first.get_or_insert(told);
-        let heard = match (state.count, &state.driver) {
-            (1, Some(driver)) => driver.send(Input::Drain(told.name().into())).is_ok(),
-            (2, Some(driver)) => driver.send(Input::Quit).is_ok(),
-            (1, None) => false,
-            _ => std::process::exit(130),
+        let driver = {
+            let mut state = self.state();
+            if state.first.replace(told).is_some() {
+                // Whatever state we are in, and whoever is stuck.
+                std::process::exit(INTERRUPTED);
+            }
+            state.driver.clone()
         };
-        if !heard {
-            self.told.notify_waiters();
-        }
+        tracing::info!("{}: leaving; a second signal stops at once", told.name());
+        let signals = self.clone();
+        // The driver's inbox may be full, and the next signal must be heard.
+        tokio::task::spawn_blocking(move || {
+            let drain = Input::Drain(told.name().into());
+            if driver.is_none_or(|driver| driver.send(drain).is_err()) {
+                signals.told.notify_waiters();
+            }
+        });
     }
 
     /// From now on the driver is told.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Folder, Process, example};
+use crate::support::{Folder, example, records, to_its_end};
 
 /// 80 samples for training in 2 steps of 4 micro-batches, twice.
 const JOB: &str = r#"
@@ -50,35 +50,29 @@ fn with_odd(y: &str) -> Folder {
     folder
 }
 
-/// How `run` ended, and all that it said.
-struct Ended {
+/// What a run came to.
+struct Outcome {
     summary: Value,
     events: Vec<Value>,
-    stdout: Vec<String>,
+    stdout: String,
 }
 
-fn run(folder: &Folder, workers: &str, flags: &[&str], code: i32) -> Ended {
+fn run(folder: &Folder, workers: &str, flags: &[&str], code: i32) -> Outcome {
     let out = folder.path().join(format!("out-{workers}"));
     let mut command = Command::new(example("custom_model"));
     command.arg("run").arg(folder.path().join("job.toml"));
     command.args(["--json", "--workers", workers]).args(flags);
-    let mut process = Process::start("run", command.arg("--out").arg(&out));
-    assert_eq!(process.end().code(), Some(code));
-    let stdout = process.stdout.all();
-    let summary: Value = serde_json::from_str(stdout.last().unwrap()).unwrap();
-    let events = out.join(summary["run"].as_str().unwrap());
-    let events = std::fs::read_to_string(events.join("events.jsonl")).unwrap();
-    let events = events
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap());
-    Ended {
+    let ended = to_its_end(command.arg("--out").arg(&out)).expect(code);
+    let summary = ended.summary();
+    let folder = out.join(summary["run"].as_str().unwrap());
+    Outcome {
+        events: records(&folder.join("events.jsonl")),
+        stdout: ended.stdout,
         summary,
-        events: events.collect(),
-        stdout,
     }
 }
 
-impl Ended {
+impl Outcome {
     /// Each skipped step, as it was told: kind and samples.
     fn skipped(&self) -> Vec<(&str, Vec<u64>)> {
         let skipped = self.events.iter().filter(|e| e["event"] == "step_skipped");
@@ -139,6 +133,6 @@ fn too_many_bad_steps_stop_the_job_with_step_sample_and_parameter() {
     ] {
         assert!(error.contains(words), "{words} in {error}");
     }
-    assert!(ended.stdout.iter().any(|line| line.contains(error)));
+    assert!(ended.stdout.contains(&format!("failed: {error}")));
     assert_eq!(ended.summary["status"], "failed");
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::elastic::JOB;
-use crate::support::{Fleet, Folder, Lines, Process, fifo};
+use crate::support::{Ended, FaultLog, Fleet, Folder, Process, fifo, reference, to_its_end};
 
 const DRAINED: i32 = 75;
 const INTERRUPTED: i32 = 130;
@@ -16,18 +16,50 @@ const INTERRUPTED: i32 = 130;
 #[test]
 fn worker_left_by_ctrl_c_costs_nothing_and_has_done_its_part() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "3"]);
-    fleet.hire("w1", "");
-    fleet.hire("w2", "hold@computed,step=30,until=HOLD");
-    fleet.hire("w3", "");
+    fleet.hire("w1", "tell@proposed");
+    fleet.hire("w2", "hold@computed,step=30,until=HOLD;tell@proposed");
+    fleet.hire("w3", "tell@proposed");
     fleet.struck("w2", "hold@computed");
     fleet.interrupt("w2");
     fleet.said("worker 2 (w2) leaves after this round");
+    for name in ["w1", "w2", "w3"] {
+        fleet.struck(name, "tell@proposed");
+    }
     fleet.release("w2");
     let outcome = fleet.finish();
     assert_eq!(outcome.exits["w2"], Some(0));
     assert_eq!(outcome.left("w2"), "drained");
     assert_eq!(outcome.number("recomputed_micro_batches"), 0);
     assert_eq!(outcome.number("generations"), 2);
+}
+
+#[test]
+fn worker_stopped_by_a_second_ctrl_c_is_a_loss_like_any_other() {
+    let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
+    fleet.hire("w1", "");
+    fleet.hire("w2", "hold@computed,step=30,until=HOLD");
+    fleet.struck("w2", "hold@computed");
+    fleet.interrupt("w2");
+    fleet.said("worker 2 (w2) leaves after this round");
+    fleet.interrupt("w2"); // it is still held
+    let outcome = fleet.finish();
+    assert_eq!(outcome.exits["w2"], Some(INTERRUPTED));
+    assert_eq!(outcome.left("w2"), "lost");
+}
+
+/// Not even its driver listens: it is held itself.
+#[test]
+fn worker_that_is_stuck_is_stopped_by_a_second_ctrl_c_all_the_same() {
+    let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
+    fleet.hire("w1", "");
+    fleet.hire("w2", "hold@contributed,step=30,until=HOLD");
+    fleet.struck("w2", "hold@contributed");
+    fleet.interrupt("w2");
+    fleet.worker_said("w2", "Ctrl-C: leaving");
+    fleet.interrupt("w2");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.exits["w2"], Some(INTERRUPTED));
+    assert_eq!(outcome.left("w2"), "lost");
 }
 
 #[test]
@@ -50,33 +82,27 @@ fn worker_that_still_looks_for_its_coordinator_leaves_at_once() {
 struct Held {
     process: Process,
     gate: std::fs::File,
+    log: FaultLog,
 }
 
 impl Held {
     fn start(folder: &Folder) -> Held {
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("job.toml"), JOB).unwrap();
-        let (log, gate) = (fifo(&path("log")), fifo(&path("gate")));
+        let (log, gate) = (FaultLog::new(path("log")), fifo(&path("gate")));
         let gate_path = path("gate");
         let hold = format!(
-            "hold@computed,step=30,until={};tell@committed,step=20",
+            "hold@computed,step=30,until={};tell@committed,step=20;tell@proposed",
             gate_path.display()
         );
         let mut command = run(folder);
         command.env("EBBTIDE_FAULT", hold);
-        command.env("EBBTIDE_FAULT_LOG", path("log"));
+        command.env("EBBTIDE_FAULT_LOG", &log.path);
         let process = Process::start("ebbtide run", &mut command);
-        let struck = Lines::of(log, Some(OVER));
-        for what in ["one hold", "another hold", "the checkpoint"] {
-            struck.wait(what, "@"); // in any order
-        }
-        assert!(struck.contain("tell@committed"));
-        std::fs::OpenOptions::new()
-            .write(true)
-            .open(path("log"))
-            .and_then(|mut log| writeln!(log, "{OVER}"))
-            .unwrap();
-        Held { process, gate }
+        let struck = log.first("ebbtide run", 3);
+        let committed = struck.iter().any(|line| line.contains("tell@committed"));
+        assert!(committed, "{struck:?}");
+        Held { process, gate, log }
     }
 
     /// The first signal, and that it was understood.
@@ -85,14 +111,13 @@ impl Held {
         self.process.stdout.wait("ebbtide run", "stopping (");
     }
 
-    /// Both workers go on.
+    /// Both workers go on, once both know that they are to leave: they are
+    /// quick.
     fn release(&mut self) {
+        self.log.first("ebbtide run", 5);
         self.gate.write_all(b"!!").unwrap();
     }
 }
-
-/// Ends the reading of the fault log.
-const OVER: &str = "both are held";
 
 fn run(folder: &Folder) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ebbtide"));
@@ -102,19 +127,11 @@ fn run(folder: &Folder) -> Command {
     command
 }
 
-#[track_caller]
-fn summary(process: &mut Process, code: i32) -> Value {
-    assert_eq!(process.end().code(), Some(code));
-    let lines = process.stdout.all();
-    serde_json::from_str(lines.last().expect("a summary")).unwrap()
-}
-
 /// The same command goes on to the bits of the undisturbed run.
 #[track_caller]
 fn goes_on(folder: &Folder) -> Value {
-    let mut again = Process::start("ebbtide run, again", &mut run(folder));
-    let summary = summary(&mut again, 0);
-    let reference = crate::support::reference(JOB);
+    let summary = to_its_end(&mut run(folder)).expect(0).summary();
+    let reference = reference(JOB);
     assert_eq!(summary["status"], "finished");
     assert_eq!(summary["weights_sha256"], *reference.weights_sha256);
     summary
@@ -127,7 +144,7 @@ fn ctrl_c_at_the_whole_run_saves_it_and_the_same_command_goes_on() {
         let mut held = Held::start(&folder);
         held.signal(signal);
         held.release();
-        let stopped = summary(&mut held.process, code);
+        let stopped = Ended::of(held.process).expect(code).summary();
         assert_eq!(stopped["status"], "stopped");
         let reached = stopped["steps"].as_u64().unwrap();
         assert!((31..82).contains(&reached), "{stopped}");

@@ -135,6 +135,11 @@ impl Fleet {
         self.worker(name).process.signal("-INT");
     }
 
+    /// Waits until this worker says so.
+    pub fn worker_said(&mut self, name: &str, text: &str) {
+        self.worker(name).process.stderr.wait(name, text);
+    }
+
     /// `HOST:PORT` of the coordinator.
     pub fn address(&self) -> &str {
         self.address.trim_start_matches("http://")

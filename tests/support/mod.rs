@@ -12,6 +12,6 @@ mod reference;
 pub use ended::{Ended, records, to_its_end};
 pub use faults::{FaultLog, fifo};
 pub use fleet::{Fleet, Outcome};
-pub use lines::{HANG, Lines};
+pub use lines::HANG;
 pub use process::{Folder, Process, example, files};
 pub use reference::reference;

@@ -52,8 +52,6 @@ pub(super) enum Input {
     Saved(Saved),
     /// Leave at a round boundary; why.
     Drain(String),
-    /// Leave now.
-    Quit,
 }
 
 impl From<Answer> for Input {
@@ -189,7 +187,6 @@ impl Driver {
                     self.event(Event::Drain { reason });
                 }
             }
-            Input::Quit => self.ended = Some(Ended::Quit),
         }
     }
 
