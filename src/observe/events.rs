@@ -89,6 +89,10 @@ pub enum InstallReason {
     Loss,
     /// Members came, left or changed shares as planned.
     Planned,
+    /// Two members lost their connection, and both live.
+    Disconnected,
+    /// A member came back to its session.
+    Returned,
     /// A restarted coordinator had to ask everyone.
     Restarted,
     /// A restarted coordinator found the world as it was.

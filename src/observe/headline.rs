@@ -175,6 +175,12 @@ impl Event {
         let world = count(members.len() as u64, "worker");
         let text = match reason {
             InstallReason::Started | InstallReason::Planned => return None,
+            InstallReason::Disconnected => {
+                format!("  two workers found each other again: {world} (gen {generation}); {again}")
+            }
+            InstallReason::Returned => {
+                format!("  a worker is back: {world} (gen {generation}); {again}")
+            }
             InstallReason::Loss => {
                 format!("  {world} from step {step} (gen {generation}); {again}")
             }

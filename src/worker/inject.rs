@@ -5,6 +5,7 @@
 //! kill@reduced,step=120,peers=1     die in step 120 after our finished bucket went to one peer
 //! drain@applied,step=40             ask to leave after step 40
 //! hold@applied,step=60,until=FIFO   say so, then wait until somebody writes a byte to FIFO
+//! hold@computed,step=61,until=proposed   until a planned change has reached us
 //! tell@proposed                     only say so, each time
 //! ```
 //!
@@ -52,6 +53,9 @@ pub(super) enum Point {
     /// Before we read a state; belongs to no step.
     Restore,
 }
+
+/// Not a FIFO, but our own word: a planned change has reached us.
+const UNTIL_PROPOSED: &str = "proposed";
 
 #[derive(Debug)]
 enum Action {
@@ -153,12 +157,25 @@ impl Faults {
 
     /// The point is reached: strikes if one is to.
     pub fn reached(&self, point: Point, kind: &Kind) {
+        if point == Point::Proposed {
+            self.open_gates(UNTIL_PROPOSED);
+        }
         for fault in self
             .faults
             .iter()
             .filter(|f| f.point == point && f.matches(kind))
         {
             self.strike(fault);
+        }
+    }
+
+    fn open_gates(&self, name: &str) {
+        for fault in self.faults.iter() {
+            if let Action::Hold(gate) = &fault.action
+                && gate.is_called(name)
+            {
+                gate.open();
+            }
         }
     }
 

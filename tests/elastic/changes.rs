@@ -7,11 +7,12 @@ use crate::support::Fleet;
 fn worker_drained_by_sigterm_costs_nothing() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "3"]);
     fleet.hire("w1", "");
-    fleet.hire("w2", "hold@applied,step=30,until=HOLD");
+    fleet.hire("w2", "hold@applied,step=30,until=HOLD;tell@proposed");
     fleet.hire("w3", "");
     fleet.struck("w2", "hold@applied");
     fleet.terminate("w2");
     fleet.said("worker 2 (w2) leaves after this round");
+    fleet.struck("w2", "tell@proposed");
     fleet.release("w2");
     let outcome = fleet.finish();
     assert_eq!(outcome.exits["w2"], Some(75));
@@ -23,7 +24,10 @@ fn worker_drained_by_sigterm_costs_nothing() {
 #[test]
 fn first_member_drained_and_the_next_one_takes_over() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
-    fleet.hire("w1", "drain@applied,step=30");
+    fleet.hire(
+        "w1",
+        "drain@applied,step=30;hold@computed,step=31,until=proposed",
+    );
     fleet.hire("w2", "");
     let outcome = fleet.finish();
     assert_eq!(outcome.exits["w1"], Some(75));
@@ -34,7 +38,10 @@ fn first_member_drained_and_the_next_one_takes_over() {
 fn drain_and_loss_together() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "4"]);
     fleet.hire("w1", "");
-    fleet.hire("w2", "drain@applied,step=30");
+    fleet.hire(
+        "w2",
+        "drain@applied,step=30;hold@computed,step=31,until=proposed",
+    );
     fleet.hire("w3", "kill@proposed");
     fleet.hire("w4", "");
     let outcome = fleet.finish();
@@ -136,7 +143,10 @@ fn joiner_killed_before_it_is_a_member() {
 #[test]
 fn last_worker_drained_leaves_a_checkpoint_for_the_next_one() {
     let mut fleet = Fleet::start(JOB, &[]);
-    fleet.hire("w1", "drain@applied,step=33");
+    fleet.hire(
+        "w1",
+        "drain@applied,step=33;hold@computed,step=34,until=proposed",
+    );
     fleet.said("worker 1 left: drained");
     fleet.hire("w2", "");
     let outcome = fleet.finish();

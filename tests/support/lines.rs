@@ -1,8 +1,9 @@
 //! Lines that something writes, and waiting for one of them without looking
 //! again and again.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bounds a hang; no test depends on its length.
@@ -11,8 +12,8 @@ pub const HANG: Duration = Duration::from_secs(120);
 #[derive(Default)]
 struct State {
     lines: Vec<String>,
-    /// Lines before this one have been waited for.
-    seen: usize,
+    /// Those that somebody has waited for.
+    seen: BTreeSet<usize>,
     closed: bool,
 }
 
@@ -39,7 +40,7 @@ impl Lines {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.0.lock().unwrap()
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -47,13 +48,15 @@ impl Lines {
         self.0.1.notify_all();
     }
 
-    /// The next line that contains `text`, after the last one waited for.
+    /// The first line that contains `text` and that nobody has waited for yet:
+    /// lines may come in another order than they are waited for.
     pub fn wait(&self, what: &str, text: &str) -> String {
         self.until(what, &format!("{text:?}"), |state| {
-            let mut next = state.lines[state.seen..].iter();
-            let at = next.position(|line| line.contains(text))?;
-            state.seen += at + 1;
-            Some(state.lines[state.seen - 1].clone())
+            let mut lines = state.lines.iter().enumerate();
+            let (at, line) =
+                lines.find(|(at, line)| !state.seen.contains(at) && line.contains(text))?;
+            state.seen.insert(at);
+            Some(line.clone())
         })
     }
 

@@ -359,6 +359,7 @@ fn unix_now() -> UnixMillis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::membership::Cause;
     use crate::world::{GenerationRecord, Origin, Round};
 
     #[test]
@@ -375,7 +376,7 @@ mod tests {
                     paused: false,
                     origin: Origin::Installed,
                 },
-                reason: "a test".into(),
+                cause: Cause::Started,
                 recomputed,
             })
         };

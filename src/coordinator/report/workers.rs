@@ -8,9 +8,9 @@ use crate::coordinator::driver::Registered;
 use crate::observe::Event;
 use crate::observe::events::{InstallReason, LeaveReason, WorkerInfo};
 use crate::wire::control as pb;
-use crate::world::membership::{Note, World};
+use crate::world::membership::{Cause, Departure, Note, World};
 use crate::world::message::FromWorker;
-use crate::world::{Generation, Origin, WorkerId};
+use crate::world::{Generation, WorkerId};
 
 impl Report {
     pub(in crate::coordinator) fn refused(&mut self, peer: &str, problem: &str) {
@@ -97,23 +97,17 @@ impl Report {
         match note {
             Note::Installed {
                 record,
-                reason,
+                cause,
                 recomputed,
             } => {
                 self.rounds_finished(record.base);
-                let loss = reason.contains("left") || reason.contains("lost");
                 self.event(Event::GenerationInstalled {
                     generation: record.generation,
                     members: record.members.iter().map(|m| m.id).collect(),
                     base: record.base.0,
                     step: self.step_reached(),
-                    reason: match record.origin {
-                        Origin::Planned { .. } => InstallReason::Planned,
-                        Origin::Installed if loss => InstallReason::Loss,
-                        Origin::Installed if reason.contains("again") => InstallReason::Restarted,
-                        Origin::Installed => InstallReason::Started,
-                    },
-                    why: reason,
+                    reason: install_reason(&cause),
+                    why: cause.to_string(),
                     recomputed_micro_batches: u64::from(recomputed),
                     source: record.source.as_ref().map(|m| m.id),
                 });
@@ -141,22 +135,18 @@ impl Report {
             Note::Left {
                 worker,
                 name,
-                reason,
-                drained,
+                departure,
             } => {
                 let known = self.known(worker);
-                let kind = match (&known.last_error, drained) {
-                    (Some(_), _) => LeaveReason::Crashed,
-                    (None, true) => LeaveReason::Drained,
-                    (None, false) if reason.contains("silent") => LeaveReason::Silent,
-                    (None, false) if reason.contains("goes") => LeaveReason::Evicted,
-                    (None, false) => LeaveReason::Lost,
+                let reason = match known.last_error {
+                    Some(_) => LeaveReason::Crashed,
+                    None => leave_reason(&departure),
                 };
                 self.event(Event::WorkerLeft {
                     worker,
                     name,
-                    reason: kind,
-                    why: reason,
+                    reason,
+                    why: departure.to_string(),
                     step: Some(self.step_reached()),
                     recomputed_micro_batches: None,
                     last_error: known.last_error,
@@ -210,5 +200,25 @@ impl Report {
             Note::Suspicious(problem) => self.event(Event::Suspicious { problem }),
         }
         Ok(None)
+    }
+}
+
+fn install_reason(cause: &Cause) -> InstallReason {
+    match cause {
+        Cause::Started => InstallReason::Started,
+        Cause::Left(..) => InstallReason::Loss,
+        Cause::Disconnected(..) => InstallReason::Disconnected,
+        Cause::Returned(_) => InstallReason::Returned,
+        Cause::CameNot(..) | Cause::WhilePaused | Cause::Planned(_) => InstallReason::Planned,
+        Cause::Restarted => InstallReason::Restarted,
+    }
+}
+
+fn leave_reason(departure: &Departure) -> LeaveReason {
+    match departure {
+        Departure::Gone | Departure::Unreachable | Departure::Said(_) => LeaveReason::Lost,
+        Departure::Silent | Departure::Unanswered => LeaveReason::Silent,
+        Departure::CutOff { .. } => LeaveReason::Evicted,
+        Departure::Drained(_) => LeaveReason::Drained,
     }
 }

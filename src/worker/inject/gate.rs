@@ -58,7 +58,17 @@ impl Gate {
 
     fn watch(&self) {
         let mut byte = [0; 1];
-        let _ = std::fs::File::open(&self.path).and_then(|mut f| f.read(&mut byte));
+        let read = std::fs::File::open(&self.path).and_then(|mut f| f.read(&mut byte));
+        if read.is_ok() {
+            self.open();
+        } // else it is no FIFO but a name, and opened by that
+    }
+
+    pub fn is_called(&self, name: &str) -> bool {
+        self.path == name
+    }
+
+    pub fn open(&self) {
         self.state().open = true;
         self.changed.notify_all();
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::message::{FromWorker, Holdings, ToWorker};
 use super::super::{Generation, GenerationRecord, Member, Round, WorkerId};
+use super::reason::{Cause, Departure};
 
 /// What the operator asked for.
 #[derive(Clone, Debug)]
@@ -115,7 +116,7 @@ pub enum Note {
         /// It.
         record: GenerationRecord,
         /// Why there is a new one.
-        reason: String,
+        cause: Cause,
         /// Micro-batches that are computed again.
         recomputed: u32,
     },
@@ -128,9 +129,7 @@ pub enum Note {
         /// For people.
         name: String,
         /// Why.
-        reason: String,
-        /// It went on request.
-        drained: bool,
+        departure: Departure,
     },
     /// These have nothing to do.
     Idle(Vec<WorkerId>),

@@ -97,10 +97,10 @@ impl World {
     }
 
     /// The world waits for a newcomer that can't come: it goes on without.
-    fn prepare_without(&mut self, now: Duration, worker: WorkerId, why: &str) {
+    fn prepare_without(&mut self, now: Duration, worker: WorkerId, why: &'static str) {
         self.drop_unheard_change(worker);
         if matches!(self.phase, Phase::Running) && self.required().contains(&worker) {
-            self.prepare(now, format!("worker {worker} {why}"));
+            self.prepare(now, Cause::CameNot(worker, why));
         }
     }
 
@@ -161,6 +161,7 @@ impl World {
 
     pub(super) fn committed(
         &mut self,
+        now: Duration,
         worker: WorkerId,
         manifest: String,
         round: Round,
@@ -173,7 +174,7 @@ impl World {
         if newer || self.stands_at() == Some(round) {
             self.newest = Some((manifest.clone(), round));
         }
-        self.reached = self.reached.max(round);
+        self.advance(now, round);
         self.note(Note::Committed {
             manifest: manifest.clone(),
             round,

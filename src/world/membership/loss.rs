@@ -83,9 +83,9 @@ impl World {
         let accused = node.accused.take();
         let broken = node.session != Session::Open;
         match (probe, accused) {
-            (Probe::Refused, _) => self.depart(now, worker, "its process is gone".into()),
+            (Probe::Refused, _) => self.depart(now, worker, Departure::Gone),
             (Probe::Silent, Some(_)) if broken => {
-                self.depart(now, worker, "neither we nor its peers reach it".into());
+                self.depart(now, worker, Departure::Unreachable);
             }
             (_, Some((by, generation))) => self.exchange_broken(now, by, worker, generation),
             (_, None) => {}
@@ -109,18 +109,10 @@ impl World {
         let before = self.strikes.insert((by, peer), now);
         let patience = self.settings.patience;
         if before.is_none_or(|before| now.saturating_sub(before) > patience) {
-            return self.prepare(
-                now,
-                format!("workers {by} and {peer} lost their connection"),
-            );
+            return self.prepare(now, Cause::Disconnected(by, peer));
         }
-        let later = by.max(peer);
-        let reason = format!("workers {by} and {peer} can't reach each other; the later one goes");
-        self.send(
-            later,
-            ToWorker::Release(ReleaseReason::Evicted(reason.clone())),
-        );
-        self.depart(now, later, reason);
+        let from = by.min(peer);
+        self.evict(now, by.max(peer), Departure::CutOff { from });
     }
 
     /// A worker says that it leaves now.
@@ -129,22 +121,32 @@ impl World {
         if released {
             self.pool.remove(&worker);
         } else {
-            self.depart(now, worker, reason);
+            let asked = self.pool.get(&worker).is_some_and(|n| n.leaving.is_some());
+            let departure = match asked {
+                true => Departure::Drained(reason),
+                false => Departure::Said(reason),
+            };
+            self.depart(now, worker, departure);
         }
     }
 
+    /// Sends away one that may well live.
+    pub(super) fn evict(&mut self, now: Duration, worker: WorkerId, departure: Departure) {
+        let reason = ReleaseReason::Evicted(departure.to_string());
+        self.send(worker, ToWorker::Release(reason));
+        self.depart(now, worker, departure);
+    }
+
     /// A process is gone for good. If the world needs it, the others reconcile.
-    pub(super) fn depart(&mut self, now: Duration, worker: WorkerId, reason: String) {
+    pub(super) fn depart(&mut self, now: Duration, worker: WorkerId, departure: Departure) {
         let needed = self.required().contains(&worker);
         let Some(node) = self.pool.remove(&worker) else {
             return;
         };
-        let drained = node.leaving.is_some();
         self.note(Note::Left {
             worker,
             name: node.name,
-            reason: reason.clone(),
-            drained,
+            departure: departure.clone(),
         });
         if self.saving == Some(worker) {
             self.saving = None;
@@ -158,7 +160,7 @@ impl World {
                 self.try_install(now);
             }
             Phase::Running if needed => {
-                self.prepare(now, format!("worker {worker} left: {reason}"));
+                self.prepare(now, Cause::Left(worker, departure));
             }
             Phase::Running => self.feed_followers(),
             _ => {}
@@ -166,13 +168,13 @@ impl World {
     }
 
     /// Fences everybody with a new number and asks what they hold.
-    pub(super) fn prepare(&mut self, now: Duration, reason: String) {
+    pub(super) fn prepare(&mut self, now: Duration, cause: Cause) {
         let generation = self.next_number();
         self.persist();
         self.phase = Phase::Preparing(Preparing {
             generation,
             reports: BTreeMap::new(),
-            reason,
+            cause,
             since: now,
         });
         let here: Vec<WorkerId> = self
@@ -228,13 +230,14 @@ impl World {
             return;
         };
         if p.generation == generation {
-            if let Some(round) = holdings.round {
-                self.reached = self.reached.max(round);
+            let at = holdings.round.map(|round| (holdings.installed, round));
+            p.reports.insert(worker, holdings);
+            if let Some((installed, round)) = at {
+                self.advance(now, round);
                 if let Some(node) = self.pool.get_mut(&worker) {
-                    node.progress = (holdings.installed, round);
+                    node.progress = (installed, round);
                 }
             }
-            p.reports.insert(worker, holdings);
             self.try_install(now);
         }
     }
@@ -331,7 +334,7 @@ impl World {
         }
         self.note(Note::Installed {
             record,
-            reason: p.reason.clone(),
+            cause: p.cause.clone(),
             recomputed,
         });
         self.after_change(now);
@@ -347,7 +350,7 @@ impl World {
         round: Round,
         counters: super::super::message::WorkerCounters,
     ) {
-        self.reached = self.reached.max(round);
+        self.advance(now, round);
         if let Some(node) = self.pool.get_mut(&worker) {
             node.progress = (generation, round);
             node.counters = counters;

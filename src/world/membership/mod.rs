@@ -20,6 +20,7 @@ mod event;
 mod follow;
 mod loss;
 mod planned;
+mod reason;
 mod start;
 mod status;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use event::{Command, Durable, Event, Note, Outcome, Probe, Settings};
+pub use reason::{Cause, Departure};
 
 use super::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
 use super::pool::{Approach, Node, Pool, Session};
@@ -58,7 +60,7 @@ enum Phase {
 struct Preparing {
     generation: Generation,
     reports: BTreeMap<WorkerId, Holdings>,
-    reason: String,
+    cause: Cause,
     since: Duration,
 }
 
@@ -68,7 +70,7 @@ struct Pending {
     record: GenerationRecord,
     /// Newcomers that haven't confirmed it; members are told after the last.
     unconfirmed: BTreeSet<WorkerId>,
-    reason: String,
+    cause: Cause,
 }
 
 /// The membership of one run. See the module's diagram.
@@ -88,6 +90,8 @@ pub struct World {
     stopping: bool,
     /// The newest round that anybody is known to have applied.
     reached: Round,
+    /// When that was last news.
+    advanced: Duration,
     started: bool,
     /// When a member last lost a peer that lives.
     strikes: BTreeMap<(WorkerId, WorkerId), Duration>,
@@ -125,6 +129,7 @@ impl World {
             saving: None,
             stopping: false,
             reached: Round(0),
+            advanced: now,
             started: false,
             strikes: BTreeMap::new(),
             idle_told: Vec::new(),
@@ -134,7 +139,7 @@ impl World {
             world.pending = durable.pending.map(|record| Pending {
                 record,
                 unconfirmed: BTreeSet::new(),
-                reason: "planned before the coordinator started again".into(),
+                cause: Cause::Planned("planned before the coordinator started again".into()),
             });
             world.phase = Phase::Recovering {
                 since: now,
@@ -211,12 +216,19 @@ impl World {
                 round,
                 last,
             } => {
-                self.committed(worker, manifest, round, last);
+                self.committed(now, worker, manifest, round, last);
             }
             FromWorker::SaveFailed { round, error } => self.save_failed(worker, round, error),
             FromWorker::SourceLost { .. } => self.source_lost(now, worker),
             FromWorker::JobFailed { error } => self.job_failed(error),
             FromWorker::Bye { reason } => self.bye(now, worker, reason),
+        }
+    }
+
+    /// Somebody has applied so many rounds.
+    fn advance(&mut self, now: Duration, round: Round) {
+        if round > self.reached {
+            (self.reached, self.advanced) = (round, now);
         }
     }
 

@@ -89,11 +89,11 @@ impl World {
                 from: current.generation,
             },
         };
-        let reason = change_reason(&unconfirmed, &drained);
+        let cause = Cause::Planned(change_reason(&unconfirmed, &drained));
         self.pending = Some(Pending {
             record: record.clone(),
             unconfirmed,
-            reason,
+            cause,
         });
         self.persist();
         let newcomers: Vec<WorkerId> = record
@@ -133,9 +133,9 @@ impl World {
             for worker in gone {
                 self.release(worker, ReleaseReason::Drained);
             }
-            self.prepare(now, "a worker left the paused world".into());
+            self.prepare(now, Cause::WhilePaused);
         } else if newcomers {
-            self.prepare(now, "a worker came to the paused world".into());
+            self.prepare(now, Cause::WhilePaused);
         }
     }
 
@@ -211,16 +211,16 @@ impl World {
     /// force.
     pub(super) fn change_took_effect(&mut self, now: Duration) {
         self.enter_change();
-        self.persist();
         self.after_change(now);
     }
 
     /// The planned record is the one in force.
     pub(super) fn enter_change(&mut self) {
-        let Some(Pending { record, reason, .. }) = self.pending.take() else {
+        let Some(Pending { record, cause, .. }) = self.pending.take() else {
             return;
         };
         let before = self.current.replace(record.clone());
+        self.persist();
         let newcomers: Vec<WorkerId> = record
             .members
             .iter()
@@ -235,7 +235,7 @@ impl World {
         }
         self.note(Note::Installed {
             record,
-            reason,
+            cause,
             recomputed: 0,
         });
     }
@@ -318,8 +318,7 @@ impl World {
         self.note(Note::Left {
             worker,
             name,
-            reason: why,
-            drained: true,
+            departure: Departure::Drained(why),
         });
     }
 

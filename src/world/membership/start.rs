@@ -52,7 +52,7 @@ impl World {
             accused: None,
             released: false,
         };
-        self.reached = self.reached.max(node.progress.1);
+        self.advance(now, node.progress.1);
         self.pool.insert(worker, node);
         if self.stopping && !recorded {
             return self.send(worker, ToWorker::Release(ReleaseReason::Stopped));
@@ -92,7 +92,7 @@ impl World {
                 self.send(worker, ToWorker::Prepare { generation });
             }
             Phase::Running if self.required().contains(&worker) => {
-                self.prepare(now, format!("worker {worker} came back to its session"));
+                self.prepare(now, Cause::Returned(worker));
             }
             Phase::Running => {
                 self.let_go_bystanders();
@@ -145,7 +145,7 @@ impl World {
             return self.lose_world();
         }
         self.phase = Phase::Running;
-        self.prepare(now, "the coordinator started again".into());
+        self.prepare(now, Cause::Restarted);
     }
 
     /// Nobody holds a state that a world could go on from.
@@ -231,7 +231,7 @@ impl World {
             .filter(|n| matches!(n.approach, Approach::Ready { round, .. } if round == start))
             .count();
         if ready >= needed.min(self.settings.members_max).max(1) && !self.stopping {
-            self.prepare(now, "enough workers are ready".into());
+            self.prepare(now, Cause::Started);
         }
     }
 
@@ -282,14 +282,18 @@ impl World {
     pub(super) fn tick(&mut self, now: Duration) {
         let patience = self.settings.patience;
         let overdue = |since: Duration| now.saturating_sub(since) >= patience;
+        // While rounds are completed a member lives, whoever can't hear it.
+        let trains = matches!(self.phase, Phase::Running) && !overdue(self.advanced);
+        let member = |w: &WorkerId| self.current.as_ref().is_some_and(|r| r.has(*w));
         let silent: Vec<WorkerId> = self
             .pool
             .iter()
             .filter(|(_, n)| matches!(n.session, Session::Broken { since } if overdue(since)))
             .map(|(w, _)| *w)
+            .filter(|w| !(trains && member(w)))
             .collect();
         for worker in silent {
-            self.depart(now, worker, "silent for too long".into());
+            self.depart(now, worker, Departure::Silent);
         }
         match &self.phase {
             Phase::Recovering { since, awaited } if overdue(*since) => {
@@ -300,12 +304,7 @@ impl World {
             }
             Phase::Preparing(p) if overdue(p.since) => {
                 for worker in self.unreported(&p.clone()) {
-                    let reason = "did not answer in time".to_owned();
-                    self.send(
-                        worker,
-                        ToWorker::Release(ReleaseReason::Evicted(reason.clone())),
-                    );
-                    self.depart(now, worker, reason);
+                    self.evict(now, worker, Departure::Unanswered);
                 }
             }
             Phase::Running => {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::membership::{Command, Durable, Event, Note, Outcome, Probe, Settings, World};
+use super::super::membership::{
+    Command, Departure, Durable, Event, Note, Outcome, Probe, Settings, World,
+};
 use super::super::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
 use super::super::{Member, Round, WorkerId};
 use super::Planted;
@@ -236,18 +238,14 @@ impl Coordinator {
                 }
             }
             Note::Joined(..) => env.count("joined"),
-            Note::Left { reason, .. } if is_given_up(reason) => env.count("given up"),
-            Note::Left { drained: true, .. } => env.count("drained"),
+            Note::Left { departure, .. } => match departure {
+                Departure::Drained(_) => env.count("drained"),
+                Departure::Gone | Departure::Said(_) => {}
+                _ => env.count("given up"), // one that may live
+            },
             Note::WorldLost { .. } => env.count("world lost"),
             Note::Suspicious(what) => env.broken(what.clone()),
             _ => {}
         }
     }
-}
-
-/// A worker that lives may have been given up for such a reason.
-fn is_given_up(reason: &str) -> bool {
-    ["reach", "silent", "in time"]
-        .iter()
-        .any(|sign| reason.contains(sign))
 }

@@ -1,0 +1,80 @@
+//! Why a worker is gone and why there is a new world, as values; people's
+//! words for them are made here and nowhere else.
+
+use std::fmt;
+
+use super::super::ids::WorkerId;
+
+/// Why a worker is not in the pool any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// Its process is gone: nobody answers in its name at its address.
+    Gone,
+    /// Neither the coordinator nor its peers reach its host.
+    Unreachable,
+    /// It had no session for too long, and the rounds stood still.
+    Silent,
+    /// It did not say what it holds when the others waited for it.
+    Unanswered,
+    /// It and a member that came earlier can't reach each other.
+    CutOff {
+        /// The member.
+        from: WorkerId,
+    },
+    /// It left by itself, with these words.
+    Said(String),
+    /// It asked to leave, for this reason, and was let go.
+    Drained(String),
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Departure::Gone => f.write_str("its process is gone"),
+            Departure::Unreachable => f.write_str("neither we nor its peers reach it"),
+            Departure::Silent => f.write_str("silent for too long"),
+            Departure::Unanswered => f.write_str("did not answer in time"),
+            Departure::CutOff { from } => write!(
+                f,
+                "it and worker {from} can't reach each other; the later one goes"
+            ),
+            Departure::Said(words) | Departure::Drained(words) => f.write_str(words),
+        }
+    }
+}
+
+/// Why there is a new world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Enough workers were ready for the first one.
+    Started,
+    /// A process that the world needed is gone.
+    Left(WorkerId, Departure),
+    /// Two members lost their connection, and both live.
+    Disconnected(WorkerId, WorkerId),
+    /// A member came back to its session: what it missed is made good.
+    Returned(WorkerId),
+    /// A newcomer that the world waited for can't come; why.
+    CameNot(WorkerId, &'static str),
+    /// Somebody came to the paused world, or left it.
+    WhilePaused,
+    /// The coordinator started again.
+    Restarted,
+    /// Workers came or left at a round boundary; who.
+    Planned(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Started => f.write_str("enough workers are ready"),
+            Cause::Left(worker, departure) => write!(f, "worker {worker} left: {departure}"),
+            Cause::Disconnected(a, b) => write!(f, "workers {a} and {b} lost their connection"),
+            Cause::Returned(worker) => write!(f, "worker {worker} came back to its session"),
+            Cause::CameNot(worker, why) => write!(f, "worker {worker} {why}"),
+            Cause::WhilePaused => f.write_str("the paused world's workers changed"),
+            Cause::Restarted => f.write_str("the coordinator started again"),
+            Cause::Planned(who) => f.write_str(who),
+        }
+    }
+}
