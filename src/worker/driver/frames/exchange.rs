@@ -7,7 +7,7 @@ use super::super::super::inject::Point;
 use super::super::super::trailer::Trailer;
 use super::super::Driver;
 use super::{Offence, framed};
-use crate::collective::{Frame, FrameHead, FrameKind, Link};
+use crate::collective::{Bucket, Frame, FrameHead, FrameKind, Link};
 use crate::exact::MergeError;
 use crate::world::member::{Admit, Event, Violation};
 use crate::world::{Generation, Round, WorkerId};
@@ -146,12 +146,8 @@ impl Driver {
                 let Some(bucket) = self.rounds.bucket(*owner, local as u32) else {
                     continue;
                 };
-                let head = FrameHead {
-                    offset: bucket.range.start as u64,
-                    values: bucket.range.len() as u32,
-                    bucket: bucket.index,
-                    ..self.head(FrameKind::Contribute, generation, round.0)
-                };
+                let head = self.head(FrameKind::Contribute, generation, round.0);
+                let head = of_bucket(head, &bucket);
                 let frame = framed(head, self.rounds.pack_partial(&bucket));
                 self.peers.send(members[*owner], frame);
             }
@@ -193,12 +189,8 @@ impl Driver {
         let Some(bucket) = self.rounds.bucket(me, local) else {
             return;
         };
-        let head = FrameHead {
-            offset: bucket.range.start as u64,
-            values: bucket.range.len() as u32,
-            bucket: bucket.index,
-            ..self.head(FrameKind::Reduced, generation, round.0)
-        };
+        let head = self.head(FrameKind::Reduced, generation, round.0);
+        let head = of_bucket(head, &bucket);
         let frame = framed(head, self.rounds.pack_reduced(&bucket));
         let limit = self.faults.peers(Point::Reduced, &self.kind);
         for to in others.into_iter().take(limit.unwrap_or(usize::MAX)) {
@@ -222,5 +214,15 @@ impl Driver {
             self.peers.send(to, frame.clone());
         }
         self.trailer_complete(trailer);
+    }
+}
+
+/// The head of a frame that carries this bucket.
+fn of_bucket(head: FrameHead, bucket: &Bucket) -> FrameHead {
+    FrameHead {
+        offset: bucket.range.start as u64,
+        values: bucket.range.len() as u32,
+        bucket: bucket.index,
+        ..head
     }
 }
