@@ -51,15 +51,6 @@ pub enum Recorded<T> {
     Found(T),
 }
 
-/// A coordinator's life, as recorded when it began.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Incarnation {
-    /// Its number; only ever growing.
-    pub number: u32,
-    /// Who took it, for instance the address where it answers.
-    pub owner: String,
-}
-
 #[derive(Serialize, Deserialize)]
 struct IncarnationRecord {
     owner: String,
@@ -218,21 +209,6 @@ impl RunStore {
             "incarnations",
             format!("{INCARNATION_TRIES_MAX} in a row were taken by others"),
         ))
-    }
-
-    /// The newest incarnation and who took it.
-    pub async fn newest_incarnation(&self) -> Result<Option<Incarnation>, StoreError> {
-        let Some(number) = self.incarnation_numbers().await?.into_iter().max() else {
-            return Ok(None);
-        };
-        let key = incarnation_key(number);
-        let value = self.read_record(&key).await?.unwrap_or_default();
-        let record: IncarnationRecord =
-            serde_json::from_value(value).map_err(|error| self.invalid(&key, error))?;
-        Ok(Some(Incarnation {
-            number,
-            owner: record.owner,
-        }))
     }
 
     async fn incarnation_numbers(&self) -> Result<Vec<u32>, StoreError> {

@@ -23,10 +23,6 @@ pub(crate) fn every_event() -> Vec<Event> {
             checkpoint: Some(text("file:///c/400")),
             steps_lost: 12,
         },
-        Event::CoordinatorStarted {
-            incarnation: 2,
-            address: text("http://stable:7070"),
-        },
         Event::WorkerRegistered(WorkerInfo {
             worker: WorkerId::new(1, 3),
             name: text("spot-7f"),
@@ -51,13 +47,13 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::DrainRequested {
             worker: WorkerId::new(1, 2),
             name: text("spot-2"),
-            reason: LeaveReason::Preempted,
+            reason: LeaveReason::Drained,
             why: text("notice of its cloud"),
         },
         Event::WorkerLeft {
             worker: WorkerId::new(1, 2),
             name: text("spot-2"),
-            reason: LeaveReason::Preempted,
+            reason: LeaveReason::Lost,
             why: String::new(),
             step: Some(420),
             recomputed_micro_batches: Some(0),
@@ -88,7 +84,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::StateMismatch {
             step: 9,
             round: 9,
-            digests: [(text("ab"), vec![WorkerId::new(1, 1), WorkerId::new(1, 2)])].into(),
+            digests: vec![text("ab"), text("cd")],
         },
         Event::StepSkipped {
             step: 7,
@@ -103,9 +99,6 @@ pub(crate) fn every_event() -> Vec<Event> {
             round: 939,
             url: text("file:///c/938"),
             worker: Some(WorkerId::new(1, 1)),
-            seconds: Some(0.02),
-            bytes: None,
-            best: true,
         },
         Event::CheckpointFailed {
             step: 938,
@@ -142,6 +135,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::IdleWorkers {
             workers: vec![text("worker 9 (spot-9)")],
             micro_batches: 4,
+            members_max: 4,
         },
         Event::EarlyStopped {
             epoch: 4,
