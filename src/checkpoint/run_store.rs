@@ -103,6 +103,12 @@ impl RunStore {
         format!("{}/{below}", self.run)
     }
 
+    /// Whoever read this checkpoint last found it damaged: it has to be verified
+    /// again. Returns whether it counted as sound.
+    pub fn doubt(&self, manifest: &str) -> bool {
+        self.verified().remove(manifest)
+    }
+
     pub(super) fn verified(&self) -> MutexGuard<'_, BTreeSet<String>> {
         // A set of keys is whole after every call that can panic.
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)

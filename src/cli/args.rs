@@ -269,29 +269,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 mod tests {
     use clap::CommandFactory;
 
-    /// As the environment gives it, which tests can't set.
-    #[test]
-    fn every_switch_takes_the_words_that_people_use() {
-        let all = [
-            super::Ebbtide::command(),
-            super::Coordinator::command(),
-            super::Worker::command(),
-        ];
-        let mut commands: Vec<clap::Command> = all.into();
-        while let Some(command) = commands.pop() {
-            for switch in command.get_arguments() {
-                let env = switch.get_env().and_then(std::ffi::OsStr::to_str);
-                let is_switch = matches!(switch.get_action(), clap::ArgAction::SetTrue);
-                let Some(env) = env.filter(|_| is_switch) else {
-                    continue;
-                };
-                let debug = format!("{:?}", switch.get_value_parser());
-                assert!(debug.contains("Boolish") || debug.contains("bool"), "{env}: {debug}");
-            }
-            commands.extend(command.get_subcommands().cloned());
-        }
-    }
-
     #[test]
     fn the_command_lines_make_sense() {
         super::Ebbtide::command().debug_assert();

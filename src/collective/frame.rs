@@ -85,10 +85,9 @@ impl FrameKind {
     /// fetch may share either.
     pub fn belongs_on(self, connection: ConnectionKind) -> bool {
         match self {
-            Self::Contribute
-            | Self::Reduced
-            | Self::TrailerContribute
-            | Self::TrailerReduced => connection == ConnectionKind::Exchange,
+            Self::Contribute | Self::Reduced | Self::TrailerContribute | Self::TrailerReduced => {
+                connection == ConnectionKind::Exchange
+            }
             Self::Fetch | Self::FetchedSum | Self::FetchedTrailer | Self::NotHeld => {
                 connection.carries_frames()
             }

@@ -135,7 +135,11 @@ impl Config {
                 limit_flag,
                 limit,
             };
-            if size <= limit { Ok(()) } else { Err(contradiction) }
+            if size <= limit {
+                Ok(())
+            } else {
+                Err(contradiction)
+            }
         };
         let min_flag = ("--min-world-size", min);
         for (flag, size) in [min_flag, ("--max-world-size", max.unwrap_or(1))] {
@@ -183,12 +187,12 @@ mod tests {
     use super::*;
 
     fn config(world_size: WorldSize, min: usize, max: Option<usize>) -> Config {
-        let job = "name = \"sizes\"\n[model]\nkind = \"mlp\"\n[data]\nurl = \"d\"\n\
+        let job = "name = \"sizes\"\n[model]\nkind = \"mlp\"\n[data]\nkind = \"mnist\"\nurl = \"d\"\n\
                    [train]\nglobal_batch = 64\nmicro_batch = 16\nsteps = 1\n\
                    [optimizer]\nkind = \"adam\"\nlr = 0.001\n";
         Config {
             job: Job::from_resolved(job).expect("a job"),
-            registry: Registry::default(),
+            registry: Registry::builtin(),
             world_size,
             world_size_min: min,
             world_size_max: max,
@@ -213,10 +217,18 @@ mod tests {
         assert!(said(Auto, 0, None).starts_with("--min-world-size 0: "));
         assert!(said(Auto, 1, Some(0)).starts_with("--max-world-size 0: "));
         assert!(said(Auto, 5, None).contains("a step has only 4 micro-batches"));
-        assert!(said(Auto, 3, Some(2)).contains("--min-world-size 3 is more than --max-world-size 2"));
+        assert!(
+            said(Auto, 3, Some(2)).contains("--min-world-size 3 is more than --max-world-size 2")
+        );
         assert!(said(Workers(2), 3, None).contains("is more than --world-size 2"));
-        assert!(said(Workers(3), 1, Some(2)).contains("--world-size 3 is more than --max-world-size 2"));
-        for (size, min, max) in [(Auto, 4, None), (Workers(9), 2, None), (Workers(2), 2, Some(2))] {
+        assert!(
+            said(Workers(3), 1, Some(2)).contains("--world-size 3 is more than --max-world-size 2")
+        );
+        for (size, min, max) in [
+            (Auto, 4, None),
+            (Workers(9), 2, None),
+            (Workers(2), 2, Some(2)),
+        ] {
             assert_eq!(config(size, min, max).check_sizes(), Ok(()));
         }
     }

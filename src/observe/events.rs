@@ -1,7 +1,7 @@
 //! What happened, as records: `events.jsonl`, one JSON object a line.
 //!
 //! ```text
-//! {"time":1763885000.123,"run":"r1","event":"worker_left","worker":"2","name":"spot-7f","reason":"preempted",…}
+//! {"time":1763885000.123,"run":"r1","event":"worker_left","worker":"2","name":"spot-7f","reason":"lost",…}
 //! ```
 //!
 //! The enum is closed: a reader of the file finds the whole list here, and
@@ -236,7 +236,6 @@ pub enum Event {
     },
     /// A checkpoint can't be used; the one before (if any) is.
     CheckpointDamaged {
-        step: Option<u64>,
         url: String,
         problem: String,
         used_instead: Option<String>,

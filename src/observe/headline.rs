@@ -85,15 +85,12 @@ impl Event {
             | Event::StepSkipped { .. }
             | Event::KindsChanged { .. } => self.about_numbers(),
             Event::DrainRequested {
-                worker,
-                name,
-                reason,
-                ..
+                worker, name, why, ..
             } => {
                 let who = worker_label(*worker, name, "");
                 said(
                     Tone::Plain,
-                    format!("  {who} leaves after this round: {}", reason.name()),
+                    format!("  {who} leaves after this round: {why}"),
                 )
             }
             Event::Suspicious { problem } => said(Tone::Warning, format!("! {problem}")),

@@ -90,7 +90,7 @@ pub(super) struct Done {
 pub(super) enum EngineError {
     #[error(transparent)]
     Strategy(#[from] StrategyError),
-    #[error("checkpoint {manifest}: {source}")]
+    #[error("no state can be restored: {source}")]
     Load { manifest: String, source: LoadError },
     #[error("checkpoint {manifest}: {source}")]
     Restore {
@@ -106,12 +106,14 @@ pub(super) enum EngineError {
 }
 
 /// Where a fault lies, and so who has to do something about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// In the job: every other worker would fail alike.
     Jobs,
     /// In the node: it lacks something that the others have.
     Nodes,
+    /// In this checkpoint: another one has to be used.
+    Checkpoint(String),
     /// In this process: another one may do better.
     Ours,
 }
@@ -123,6 +125,10 @@ impl EngineError {
             EngineError::Strategy(error) if error.is_the_jobs() => Fault::Jobs,
             EngineError::Begin(InitialError::File(_)) => Fault::Nodes,
             EngineError::Begin(_) => Fault::Jobs,
+            EngineError::Load {
+                manifest,
+                source: LoadError::Damaged(_),
+            } => Fault::Checkpoint(manifest.clone()),
             EngineError::Strategy(_)
             | EngineError::Load { .. }
             | EngineError::Restore { .. }
@@ -399,4 +405,3 @@ fn panicked(panic: &(dyn Any + Send)) -> EngineError {
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     EngineError::Panicked(text.unwrap_or("without a word").to_owned())
 }
-

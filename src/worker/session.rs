@@ -221,10 +221,15 @@ impl Session {
         }
     }
 
-    /// Tells the last error and the log's tail.
-    pub fn trouble(&self, error: String) {
+    /// Tells the last error, the log's tail, and the manifest of a checkpoint that
+    /// is damaged, if that is it.
+    pub fn trouble(&self, error: String, damaged: String) {
         let log_tail = self.log_tail.lines();
-        self.push(Body::Trouble(pb::Trouble { error, log_tail }));
+        self.push(Body::Trouble(pb::Trouble {
+            error,
+            log_tail,
+            damaged,
+        }));
     }
 
     fn push(&self, body: Body) -> bool {

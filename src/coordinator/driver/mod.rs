@@ -246,7 +246,10 @@ impl Driver {
                     }) => (Some(manifest), round, step),
                     None => (None, 0, 0),
                 };
-                self.report.starting(manifest.as_deref(), round, step);
+                // A world that trains goes on; only its joiners start there.
+                if self.world.is_gathering() {
+                    self.report.starting(manifest.as_deref(), round, step);
+                }
                 let round = Round(round);
                 self.handle(Event::Start { manifest, round })
             }

@@ -138,11 +138,7 @@ impl Driver {
         })
     }
 
-    fn admit(
-        &self,
-        hello: &pb::Hello,
-        from: SocketAddr,
-    ) -> Result<Admitted, Status> {
+    fn admit(&self, hello: &pb::Hello, from: SocketAddr) -> Result<Admitted, Status> {
         let worker = WorkerId(hello.worker);
         let registered = self.registered.get(&worker);
         let Some(registered) = registered.filter(|r| r.from == from) else {
@@ -201,6 +197,10 @@ impl Driver {
                 Ok(())
             }
             Body::Trouble(trouble) => {
+                // Damaged since we looked: what we know of it is not true any more.
+                if self.run.doubt(&trouble.damaged) {
+                    self.errands.find_start();
+                }
                 self.report.trouble(worker, trouble);
                 Ok(())
             }

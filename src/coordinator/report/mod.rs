@@ -236,7 +236,6 @@ impl Report {
             return;
         }
         self.event(Event::CheckpointDamaged {
-            step: None,
             url: self.checkpoint_url.clone(),
             problem: problem.to_owned(),
             used_instead: sound.then(|| "the one before it".to_owned()),

@@ -13,7 +13,6 @@ fn every_event_has_its_sentence_or_none() {
             "run_resumed",
             Some("  resumed from step 400; 12 steps done again"),
         ),
-        ("coordinator_started", None),
         ("worker_registered", None),
         (
             "connection_refused",
@@ -25,7 +24,7 @@ fn every_event_has_its_sentence_or_none() {
         ),
         (
             "drain_requested",
-            Some("  worker 2 (spot-2) leaves after this round: preempted"),
+            Some("  worker 2 (spot-2) leaves after this round: notice of its cloud"),
         ),
         (
             "worker_left",
@@ -80,7 +79,9 @@ fn every_event_has_its_sentence_or_none() {
         ),
         (
             "early_stopped",
-            Some("  stopping early after epoch 4: val_loss no better than 0.0700 for 2 evaluations"),
+            Some(
+                "  stopping early after epoch 4: val_loss no better than 0.0700 for 2 evaluations",
+            ),
         ),
         ("finished", None),
         ("stopped", Some("  stopped at step 99: Ctrl-C")),

@@ -3,8 +3,8 @@
 use rusqlite::{Transaction, params};
 
 use super::{Durability, History, HistoryError};
-use crate::observe::events::{Event, EventRecord, WorkerInfo};
 use crate::observe::MetricsRecord;
+use crate::observe::events::{Event, EventRecord, WorkerInfo};
 
 impl History {
     /// Records metrics in one transaction; what is there already stays as it is.

@@ -20,12 +20,18 @@ impl Driver {
     /// Ends because something is wrong. What people need to know comes first:
     /// after a goodbye nobody listens.
     pub(super) fn give_up(&mut self, fault: Fault, error: String) {
-        self.session.trouble(error.clone());
+        let damaged = match &fault {
+            Fault::Checkpoint(manifest) => manifest.clone(),
+            _ => String::new(),
+        };
+        self.session.trouble(error.clone(), damaged);
         let (reason, told) = (error.clone(), error);
         let (last, ended) = match fault {
             Fault::Jobs => (FromWorker::JobFailed { error: told }, Ended::Failed(reason)),
             Fault::Nodes => (FromWorker::Bye { reason: told }, Ended::Refused(reason)),
-            Fault::Ours => (FromWorker::Bye { reason: told }, Ended::Broken(reason)),
+            Fault::Ours | Fault::Checkpoint(_) => {
+                (FromWorker::Bye { reason: told }, Ended::Broken(reason))
+            }
         };
         self.session.tell(last);
         self.ended = Some(ended);

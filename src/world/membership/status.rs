@@ -28,6 +28,11 @@ impl World {
         self.settings.members_max
     }
 
+    /// No world has begun, or none is left.
+    pub fn is_gathering(&self) -> bool {
+        matches!(self.phase, Phase::Gathering { .. })
+    }
+
     /// One word for people.
     pub fn phase_name(&self) -> &'static str {
         match &self.phase {
