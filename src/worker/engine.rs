@@ -98,7 +98,7 @@ pub(super) enum EngineError {
         source: RestoreError,
     },
     #[error(transparent)]
-    Begin(#[from] InitialError),
+    Begin(Box<InitialError>),
     #[error("the state was asked for before there was one")]
     NoState,
     #[error("the engine panicked, which is a fault of ours: {0}")]
@@ -123,8 +123,10 @@ impl EngineError {
     pub fn fault(&self) -> Fault {
         match self {
             EngineError::Strategy(error) if error.is_the_jobs() => Fault::Jobs,
-            EngineError::Begin(InitialError::File(_)) => Fault::Nodes,
-            EngineError::Begin(_) => Fault::Jobs,
+            EngineError::Begin(error) => match **error {
+                InitialError::File(_) => Fault::Nodes,
+                InitialError::Unfit(_) | InitialError::Model(_) => Fault::Jobs,
+            },
             EngineError::Load {
                 manifest,
                 source: LoadError::Damaged(_),
@@ -252,7 +254,7 @@ impl Worker {
     fn restore(&mut self, task: Task, manifest: Option<String>) -> Result<Answer, EngineError> {
         self.faults.reached_anywhere(Point::Restore);
         let state = match &manifest {
-            None => TrainState::initial(&self.plan)?,
+            None => TrainState::initial(&self.plan).map_err(|e| EngineError::Begin(Box::new(e)))?,
             Some(key) => {
                 let failed = |source| EngineError::Load {
                     manifest: key.clone(),
