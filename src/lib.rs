@@ -13,6 +13,7 @@
 //! | [`collective`] | worker-to-worker connections that carry the exchange |
 //! | [`optim`] | the update, with the same bits on every device |
 //! | [`world`] | who trains together: both sides of the membership protocol, pure |
+//! | [`wire`] | its messages as protobuf, checked where they come in |
 //! | [`worker`] | the rim on a training node: sockets, the train loop, signals |
 //! | [`coordinator`] | the rim on the stable node: service, durable state, history |
 //! | [`checkpoint`] | snapshots in an object store, whole or absent |

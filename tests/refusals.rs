@@ -179,6 +179,35 @@ fn a_bad_override_is_refused_as_it_was_typed() {
 }
 
 #[test]
+fn world_sizes_that_could_only_wait_are_refused() {
+    let place = Place::with(&mnist());
+    for (flags, words) in [
+        (&["--min-world-size", "3"][..], "is more than --workers 2"),
+        (&["--min-world-size", "0"], "somebody has to train"),
+        (
+            &["--min-world-size", "5", "--workers", "5"],
+            "a step has only 4 micro-batches",
+        ),
+    ] {
+        place.refuses(&place.run(flags), &["--min-world-size", words]);
+    }
+    let contradiction = ["--world-size", "3", "--max-world-size", "2"];
+    let output = place.coordinator(&contradiction).output().unwrap();
+    place.refuses(&output, &["--world-size 3", "--max-world-size 2"]);
+}
+
+#[test]
+fn a_switch_is_turned_on_in_the_environment_by_the_usual_words() {
+    let place = Place(Folder::new());
+    for word in ["1", "true", "yes", "on", "0"] {
+        let mut command = place.coordinator(&[]);
+        let command = command.env("EBBTIDE_NEW", word).env("EBBTIDE_JSON", word);
+        let refused = command.output().unwrap();
+        place.refuses(&refused, &["job.toml: cannot read the job file"]);
+    }
+}
+
+#[test]
 fn a_job_file_that_is_not_there_is_named() {
     let place = Place(Folder::new());
     place.refuses(&place.run(&[]), &["job.toml: cannot read the job file"]);

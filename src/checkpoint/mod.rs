@@ -55,6 +55,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use digest::hex;
 pub use digest::{bits, weights_sha256};
 pub use error::{
     Damage, DamageKind, Divergence, ExportError, InitialError, LoadError, SaveError, StoreError,
@@ -64,7 +65,7 @@ pub use identity::{Difference, Identity, Severity};
 pub use initial::{InitialWeights, load_initial};
 pub use manifest::{FORMAT, Manifest, ManifestRef};
 pub use retention::Retention;
-pub use run_store::{Incarnation, RUN_RECORD, Recorded, RunRecord, RunStore};
+pub use run_store::{RUN_RECORD, Recorded, RunRecord, RunStore};
 pub use save::{Saved, SavedBy};
 pub use shard::{METADATA_KEY, Part, PlannedShard, ShardEntry};
 pub use snapshot::{Header, NamedTensor, Snapshot};

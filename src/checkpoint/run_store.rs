@@ -51,15 +51,6 @@ pub enum Recorded<T> {
     Found(T),
 }
 
-/// A coordinator's life, as recorded when it began.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Incarnation {
-    /// Its number; only ever growing.
-    pub number: u32,
-    /// Who took it, for instance the address where it answers.
-    pub owner: String,
-}
-
 #[derive(Serialize, Deserialize)]
 struct IncarnationRecord {
     owner: String,
@@ -110,6 +101,12 @@ impl RunStore {
     /// A key of this run, relative to the store.
     pub(super) fn key(&self, below: &str) -> String {
         format!("{}/{below}", self.run)
+    }
+
+    /// Whoever read this checkpoint last found it damaged: it has to be verified
+    /// again. Returns whether it counted as sound.
+    pub fn doubt(&self, manifest: &str) -> bool {
+        self.verified().remove(manifest)
     }
 
     pub(super) fn verified(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -218,21 +215,6 @@ impl RunStore {
             "incarnations",
             format!("{INCARNATION_TRIES_MAX} in a row were taken by others"),
         ))
-    }
-
-    /// The newest incarnation and who took it.
-    pub async fn newest_incarnation(&self) -> Result<Option<Incarnation>, StoreError> {
-        let Some(number) = self.incarnation_numbers().await?.into_iter().max() else {
-            return Ok(None);
-        };
-        let key = incarnation_key(number);
-        let value = self.read_record(&key).await?.unwrap_or_default();
-        let record: IncarnationRecord =
-            serde_json::from_value(value).map_err(|error| self.invalid(&key, error))?;
-        Ok(Some(Incarnation {
-            number,
-            owner: record.owner,
-        }))
     }
 
     async fn incarnation_numbers(&self) -> Result<Vec<u32>, StoreError> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::coordinator::{Fork, WorldSize};
@@ -69,7 +70,7 @@ pub(super) struct JobArgs {
     )]
     pub set: Vec<String>,
     /// Train another repeat although there is a run of this job.
-    #[arg(long, env = "EBBTIDE_NEW")]
+    #[arg(long, env = "EBBTIDE_NEW", value_parser = BoolishValueParser::new())]
     pub new: bool,
     /// Continue another run from one of its checkpoints.
     #[arg(long, value_name = "RUN@STEP", env = "EBBTIDE_FROM")]
@@ -89,7 +90,7 @@ pub(super) struct JobArgs {
     #[arg(long, value_name = "S", default_value = "30", value_parser = seconds, env = "EBBTIDE_PATIENCE")]
     pub patience: Duration,
     /// Print the result as one JSON object on the last line.
-    #[arg(long, env = "EBBTIDE_JSON")]
+    #[arg(long, env = "EBBTIDE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
 }
 
@@ -196,7 +197,7 @@ pub(super) struct WorkerArgs {
     #[arg(long, value_name = "DOLLARS", env = "EBBTIDE_PRICE")]
     pub price: Option<f64>,
     /// End when standard input does: for workers that another process starts.
-    #[arg(long, hide = true, env = "EBBTIDE_EXIT_WITH_PARENT")]
+    #[arg(long, hide = true, env = "EBBTIDE_EXIT_WITH_PARENT", value_parser = BoolishValueParser::new())]
     pub exit_with_parent: bool,
     /// Claim another build; for tests of refusals.
     #[arg(long, hide = true, env = "EBBTIDE_CLAIM_BUILD")]
@@ -228,7 +229,7 @@ pub(super) struct StatusArgs {
     #[command(flatten)]
     pub at: CoordinatorAddress,
     /// Print one JSON object.
-    #[arg(long, env = "EBBTIDE_JSON")]
+    #[arg(long, env = "EBBTIDE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,
 }
 

@@ -13,7 +13,8 @@ pub enum Exit {
     Usage,
     /// The coordinator could not be reached for too long (`EX_UNAVAILABLE`).
     Unreachable,
-    /// Drained by a signal or a notice: start me again (`EX_TEMPFAIL`).
+    /// Drained by a signal or a notice, or the coordinator stopped before the
+    /// run was complete: start me again (`EX_TEMPFAIL`).
     Drained,
     /// Another build, a wrong token: refused (`EX_CONFIG`).
     Refused,

@@ -33,7 +33,14 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Exit {
         Ok(job) => job,
         Err(exit) => return exit,
     };
+    let least = args.common.min_world_size;
+    if least > args.workers {
+        let (more, workers) = ("it would wait for ever", args.workers);
+        let error = format!("--min-world-size {least} is more than --workers {workers}: {more}");
+        return complain(Exit::Usage, error);
+    }
     let most = job.train.micro_batches() as usize;
+    let most = most.min(args.common.max_world_size.unwrap_or(most));
     let size = WorldSize::Workers(args.workers.min(most));
     let config = assemble(
         job,

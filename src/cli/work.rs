@@ -117,11 +117,10 @@ fn advertised(text: &str) -> Result<(String, Option<u16>), String> {
 
 fn conclude(ended: Ended) -> Exit {
     match ended {
-        Ended::Released(ReleaseReason::Finished | ReleaseReason::Stopped) | Ended::Interrupted => {
-            Exit::Done
-        }
+        Ended::Released(ReleaseReason::Finished) | Ended::Interrupted => Exit::Done,
         Ended::Usage(error) => complain(Exit::Usage, error),
-        Ended::Released(ReleaseReason::Drained) => Exit::Drained,
+        // A run that was stopped goes on some day, and wants its workers back.
+        Ended::Released(ReleaseReason::Drained | ReleaseReason::Stopped) => Exit::Drained,
         Ended::Released(ReleaseReason::Failed(error)) | Ended::Failed(error) => {
             complain(Exit::Failed, error)
         }
@@ -182,6 +181,14 @@ mod tests {
         assert!(guarded("127.0.0.1:0".into(), &Token::none()).is_ok());
         let error = guarded("0.0.0.0:0".into(), &Token::none()).unwrap_err();
         assert!(error.contains("EBBTIDE_TOKEN"), "{error}");
+    }
+
+    #[test]
+    fn only_a_complete_run_needs_its_workers_no_more() {
+        let exit = |reason| conclude(Ended::Released(reason));
+        assert_eq!(exit(ReleaseReason::Finished), Exit::Done);
+        assert_eq!(exit(ReleaseReason::Stopped), Exit::Drained);
+        assert_eq!(exit(ReleaseReason::Drained), Exit::Drained);
     }
 
     #[test]

@@ -42,8 +42,6 @@ pub enum FrameKind {
     TrailerContribute = 3,
     /// The complete trailer, to every member.
     TrailerReduced = 4,
-    /// "I have applied this round."
-    Applied = 5,
     /// Asks for the complete sum of a round.
     Fetch = 16,
     /// One bucket of a fetched sum.
@@ -60,18 +58,15 @@ pub enum FrameKind {
     StreamSum = 34,
     /// The trailer of a sum, after its last bucket, to a follower.
     StreamTrailer = 35,
-    /// No more sums will come on this connection.
-    StreamEnd = 36,
 }
 
 impl FrameKind {
     /// Every kind there is.
-    pub const ALL: [FrameKind; 14] = [
+    pub const ALL: [FrameKind; 12] = [
         Self::Contribute,
         Self::Reduced,
         Self::TrailerContribute,
         Self::TrailerReduced,
-        Self::Applied,
         Self::Fetch,
         Self::FetchedSum,
         Self::FetchedTrailer,
@@ -80,7 +75,6 @@ impl FrameKind {
         Self::Subscribed,
         Self::StreamSum,
         Self::StreamTrailer,
-        Self::StreamEnd,
     ];
 
     fn from_wire(byte: u8) -> Option<FrameKind> {
@@ -91,19 +85,15 @@ impl FrameKind {
     /// fetch may share either.
     pub fn belongs_on(self, connection: ConnectionKind) -> bool {
         match self {
-            Self::Contribute
-            | Self::Reduced
-            | Self::TrailerContribute
-            | Self::TrailerReduced
-            | Self::Applied => connection == ConnectionKind::Exchange,
+            Self::Contribute | Self::Reduced | Self::TrailerContribute | Self::TrailerReduced => {
+                connection == ConnectionKind::Exchange
+            }
             Self::Fetch | Self::FetchedSum | Self::FetchedTrailer | Self::NotHeld => {
                 connection.carries_frames()
             }
-            Self::Subscribe
-            | Self::Subscribed
-            | Self::StreamSum
-            | Self::StreamTrailer
-            | Self::StreamEnd => connection == ConnectionKind::Stream,
+            Self::Subscribe | Self::Subscribed | Self::StreamSum | Self::StreamTrailer => {
+                connection == ConnectionKind::Stream
+            }
         }
     }
 }

@@ -36,9 +36,9 @@ impl fmt::Display for RunTag {
 pub enum ConnectionKind {
     /// gRPC to the coordinator.
     Control = 1,
-    /// The members' reduce-scatter and all-gather.
+    /// The members' reduce-scatter and all-gather, and sums fetched after a loss.
     Exchange = 2,
-    /// Gradient sums to a follower, and sums fetched after a loss.
+    /// Gradient sums to a follower.
     Stream = 3,
     /// The coordinator's question whether a worker's process lives; the verdict
     /// says which worker it is, and the connection ends there.

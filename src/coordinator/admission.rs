@@ -73,6 +73,7 @@ fn texts(request: &RegisterRequest) -> Result<(), Status> {
         ("node's name", &request.node),
         ("zone", &request.zone),
         ("advertised host", &request.advertise_host),
+        ("numerics kind", &request.numerics_kind),
     ];
     for (what, text) in texts.into_iter().chain(devices) {
         short(what, text)?;
@@ -87,7 +88,7 @@ fn texts(request: &RegisterRequest) -> Result<(), Status> {
 
 /// # Errors
 /// A text that is too long, or no text for a line.
-pub(super) fn short(what: &str, text: &str) -> Result<(), Status> {
+fn short(what: &str, text: &str) -> Result<(), Status> {
     if text.len() > TEXT_LEN_MAX || text.contains(char::is_control) {
         return Err(Status::invalid_argument(format!(
             "the {what} has more than {TEXT_LEN_MAX} bytes, or a control character"

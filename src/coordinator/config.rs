@@ -88,7 +88,83 @@ pub struct Config {
     pub owner: Option<String>,
 }
 
+/// World sizes that contradict each other, or the job: training would wait
+/// for ever.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SizesError {
+    /// A world of nobody.
+    #[error("{flag} 0: somebody has to train; give 1 or more")]
+    Zero {
+        /// Which flag.
+        flag: &'static str,
+    },
+    /// One flag's number has to be no more than another's.
+    #[error("{flag} {size} is more than {limit_flag} {limit}: lower the one or raise the other")]
+    Contradiction {
+        /// The one that is too large.
+        flag: &'static str,
+        /// What it says.
+        size: usize,
+        /// The one that it exceeds.
+        limit_flag: &'static str,
+        /// What that one says.
+        limit: usize,
+    },
+    /// More members than the job has work for.
+    #[error(
+        "--min-world-size {size}: a step has only {micro_batches} micro-batches \
+         (train.global_batch / train.micro_batch), and no more members than that"
+    )]
+    TooFewMicroBatches {
+        /// What it says.
+        size: usize,
+        /// The job's.
+        micro_batches: usize,
+    },
+}
+
 impl Config {
+    /// Refuses what could only ever wait.
+    pub(super) fn check_sizes(&self) -> Result<(), SizesError> {
+        let (min, max) = (self.world_size_min, self.world_size_max);
+        let micro_batches = self.job.train.micro_batches() as usize;
+        let at_most = |(flag, size), (limit_flag, limit)| {
+            let contradiction = SizesError::Contradiction {
+                flag,
+                size,
+                limit_flag,
+                limit,
+            };
+            if size <= limit {
+                Ok(())
+            } else {
+                Err(contradiction)
+            }
+        };
+        let min_flag = ("--min-world-size", min);
+        for (flag, size) in [min_flag, ("--max-world-size", max.unwrap_or(1))] {
+            if size == 0 {
+                return Err(SizesError::Zero { flag });
+            }
+        }
+        if min > micro_batches {
+            let size = min;
+            return Err(SizesError::TooFewMicroBatches {
+                size,
+                micro_batches,
+            });
+        }
+        if let Some(max) = max {
+            at_most(min_flag, ("--max-world-size", max))?;
+        }
+        if let WorldSize::Workers(size) = self.world_size {
+            let size_flag = ("--world-size", size);
+            at_most(min_flag, size_flag)?;
+            at_most(size_flag, ("--max-world-size", max.unwrap_or(usize::MAX)))?;
+        }
+        Ok(())
+    }
+
     /// The token to use; one is made where one is needed and none was given.
     pub(super) fn token(&self, needed: bool) -> Result<Token, CoordinatorError> {
         match &self.token {
@@ -103,5 +179,57 @@ impl Config {
         self.checkpoint
             .clone()
             .unwrap_or_else(|| self.out.join("checkpoints").display().to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(world_size: WorldSize, min: usize, max: Option<usize>) -> Config {
+        let job = "name = \"sizes\"\n[model]\nkind = \"mlp\"\n[data]\nkind = \"mnist\"\nurl = \"d\"\n\
+                   [train]\nglobal_batch = 64\nmicro_batch = 16\nsteps = 1\n\
+                   [optimizer]\nkind = \"adam\"\nlr = 0.001\n";
+        Config {
+            job: Job::from_resolved(job).expect("a job"),
+            registry: Registry::builtin(),
+            world_size,
+            world_size_min: min,
+            world_size_max: max,
+            listen: String::new(),
+            checkpoint: None,
+            out: PathBuf::new(),
+            token: None,
+            new: false,
+            from: None,
+            patience: Duration::ZERO,
+            owner: None,
+        }
+    }
+
+    #[test]
+    fn sizes_that_could_only_wait_are_refused() {
+        use WorldSize::{Auto, Workers};
+        let said = |size, min, max| {
+            let refused = config(size, min, max).check_sizes();
+            refused.expect_err("refused").to_string()
+        };
+        assert!(said(Auto, 0, None).starts_with("--min-world-size 0: "));
+        assert!(said(Auto, 1, Some(0)).starts_with("--max-world-size 0: "));
+        assert!(said(Auto, 5, None).contains("a step has only 4 micro-batches"));
+        assert!(
+            said(Auto, 3, Some(2)).contains("--min-world-size 3 is more than --max-world-size 2")
+        );
+        assert!(said(Workers(2), 3, None).contains("is more than --world-size 2"));
+        assert!(
+            said(Workers(3), 1, Some(2)).contains("--world-size 3 is more than --max-world-size 2")
+        );
+        for (size, min, max) in [
+            (Auto, 4, None),
+            (Workers(9), 2, None),
+            (Workers(2), 2, Some(2)),
+        ] {
+            assert_eq!(config(size, min, max).check_sizes(), Ok(()));
+        }
     }
 }

@@ -21,7 +21,7 @@ mod report;
 mod service;
 mod status;
 
-pub use config::{Config, Fork, WorldSize};
+pub use config::{Config, Fork, SizesError, WorldSize};
 pub use opening::OpeningError;
 
 use std::future::Future;
@@ -51,6 +51,9 @@ pub enum CoordinatorError {
     /// The run can't be opened, or must not be continued like this.
     #[error(transparent)]
     Opening(#[from] OpeningError),
+    /// World sizes that can't be.
+    #[error(transparent)]
+    Sizes(#[from] SizesError),
     /// The address can't be listened on.
     #[error("{0}; give another --listen")]
     Listen(#[from] ListenError),
@@ -120,6 +123,7 @@ pub async fn run(
     listening: impl FnOnce(&Listening),
 ) -> Result<Summary, CoordinatorError> {
     let started = std::time::Instant::now();
+    config.check_sizes()?;
     let plan = Arc::new(Plan::new(&config.job, &config.registry)?);
     if config.job.init.is_some() {
         // Each worker makes the state for itself; a file that doesn't fit has

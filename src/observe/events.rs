@@ -1,7 +1,7 @@
 //! What happened, as records: `events.jsonl`, one JSON object a line.
 //!
 //! ```text
-//! {"time":1763885000.123,"run":"r1","event":"worker_left","worker":"2","name":"spot-7f","reason":"preempted",…}
+//! {"time":1763885000.123,"run":"r1","event":"worker_left","worker":"2","name":"spot-7f","reason":"lost",…}
 //! ```
 //!
 //! The enum is closed: a reader of the file finds the whole list here, and
@@ -45,8 +45,6 @@ pub struct WorkerInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaveReason {
-    /// Its node was taken, on notice.
-    Preempted,
     /// Its connections broke and it didn't come back.
     Lost,
     /// It said nothing until its deadline.
@@ -57,24 +55,17 @@ pub enum LeaveReason {
     Crashed,
     /// The others couldn't reach it, or it couldn't follow.
     Evicted,
-    /// It doesn't fit the run: another build, another state digest.
-    Refused,
-    /// The run is complete.
-    Finished,
 }
 
 impl LeaveReason {
     /// The word in records.
     pub fn name(self) -> &'static str {
         match self {
-            LeaveReason::Preempted => "preempted",
             LeaveReason::Lost => "lost",
             LeaveReason::Silent => "silent",
             LeaveReason::Drained => "drained",
             LeaveReason::Crashed => "crashed",
             LeaveReason::Evicted => "evicted",
-            LeaveReason::Refused => "refused",
-            LeaveReason::Finished => "finished",
         }
     }
 }
@@ -95,8 +86,6 @@ pub enum InstallReason {
     Returned,
     /// A restarted coordinator had to ask everyone.
     Restarted,
-    /// A restarted coordinator found the world as it was.
-    Adopted,
 }
 
 /// Why a step's gradient was not applied.
@@ -152,8 +141,6 @@ pub enum Event {
         checkpoint: Option<String>,
         steps_lost: u64,
     },
-    /// A coordinator has started, or come back.
-    CoordinatorStarted { incarnation: u64, address: String },
     /// A worker is known now.
     WorkerRegistered(WorkerInfo),
     /// Somebody who wanted in was turned away before it became a worker.
@@ -214,13 +201,13 @@ pub enum Event {
     Suspicious { problem: String },
     /// The numerics kinds of the members are these now.
     KindsChanged { kinds: Vec<String>, exact: bool },
-    /// Replicas differ after a step, which must never be.
+    /// Members hold different states after a round, which must never be: the
+    /// run ends.
     StateMismatch {
         step: u64,
         round: u64,
-        /// Who holds which digest.
-        #[serde(with = "labels")]
-        digests: BTreeMap<String, Vec<WorkerId>>,
+        /// The chained digests of the states that there are.
+        digests: Vec<String>,
     },
     /// A gradient wasn't applied; the step counts.
     StepSkipped {
@@ -239,9 +226,6 @@ pub enum Event {
         /// Who wrote its manifest.
         #[serde(with = "labels")]
         worker: Option<WorkerId>,
-        seconds: Option<f64>,
-        bytes: Option<u64>,
-        best: bool,
     },
     /// A checkpoint couldn't be written; training goes on.
     CheckpointFailed {
@@ -252,7 +236,6 @@ pub enum Event {
     },
     /// A checkpoint can't be used; the one before (if any) is.
     CheckpointDamaged {
-        step: Option<u64>,
         url: String,
         problem: String,
         used_instead: Option<String>,
@@ -277,10 +260,13 @@ pub enum Event {
         minimum: u64,
         step: u64,
     },
-    /// There are more replicas than micro-batches: these help nobody.
+    /// The world is full: these help nobody.
     IdleWorkers {
         workers: Vec<String>,
         micro_batches: u32,
+        /// As many members as there can be: the micro-batches, or what the
+        /// operator allows.
+        members_max: u64,
     },
     /// A monitored value has stopped getting better.
     EarlyStopped {
@@ -312,7 +298,6 @@ impl Event {
         match self {
             Event::RunStarted { .. } => "run_started",
             Event::RunResumed { .. } => "run_resumed",
-            Event::CoordinatorStarted { .. } => "coordinator_started",
             Event::WorkerRegistered(_) => "worker_registered",
             Event::ConnectionRefused { .. } => "connection_refused",
             Event::WorkerJoined { .. } => "worker_joined",

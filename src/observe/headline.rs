@@ -75,7 +75,7 @@ impl Event {
                 recomputed_micro_batches: again,
                 last_error,
                 ..
-            } => left(*worker, *reason, why, *again, last_error.as_deref()),
+            } => Some(left(*worker, *reason, why, *again, last_error.as_deref())),
             Event::GenerationInstalled { .. } => self.installed(),
             Event::RunResumed { .. }
             | Event::WorldLost { .. }
@@ -85,15 +85,12 @@ impl Event {
             | Event::StepSkipped { .. }
             | Event::KindsChanged { .. } => self.about_numbers(),
             Event::DrainRequested {
-                worker,
-                name,
-                reason,
-                ..
+                worker, name, why, ..
             } => {
                 let who = worker_label(*worker, name, "");
                 said(
                     Tone::Plain,
-                    format!("  {who} leaves after this round: {}", reason.name()),
+                    format!("  {who} leaves after this round: {why}"),
                 )
             }
             Event::Suspicious { problem } => said(Tone::Warning, format!("! {problem}")),
@@ -115,17 +112,33 @@ impl Event {
                 minimum,
                 step,
             } => {
-                let have = count(*members, "worker");
-                let text = format!("… paused at step {step}: {have}, {minimum} needed");
+                let text = match (members, minimum) {
+                    (0, 1) => format!(
+                        "… paused at step {step}: all workers have left; \
+                         training goes on when one comes"
+                    ),
+                    (0, _) => format!(
+                        "… paused at step {step}: all workers have left; \
+                         training goes on when {minimum} have come"
+                    ),
+                    _ => {
+                        let have = count(*members, "worker");
+                        format!("… paused at step {step}: {have}, {minimum} needed")
+                    }
+                };
                 said(Tone::Warning, text)
             }
             Event::IdleWorkers {
                 workers,
                 micro_batches,
+                members_max,
             } => {
-                let have = batches(u64::from(*micro_batches));
-                let text = format!("  idle, a step has only {have}: {}", listed(workers));
-                said(Tone::Warning, text)
+                let why = if *members_max < u64::from(*micro_batches) {
+                    format!("--max-world-size is {members_max}")
+                } else {
+                    format!("a step has only {}", batches(u64::from(*micro_batches)))
+                };
+                said(Tone::Warning, format!("  idle, {why}: {}", listed(workers)))
             }
             Event::EarlyStopped {
                 epoch,
@@ -135,7 +148,7 @@ impl Event {
                 ..
             } => {
                 let best = number(*best);
-                let waited = count(*patience, "epoch");
+                let waited = count(*patience, "evaluation");
                 let why = format!("{monitor} no better than {best} for {waited}");
                 said(
                     Tone::Plain,
@@ -150,7 +163,6 @@ impl Event {
                 said(Tone::Bad, format!("! failed{step}: {error}"))
             }
             Event::RunStarted { .. }
-            | Event::CoordinatorStarted { .. }
             | Event::WorkerRegistered(_)
             | Event::CheckpointCommitted { .. }
             | Event::EpochEnded { .. }
@@ -188,9 +200,6 @@ impl Event {
                 format!(
                     "  coordinator is back: {world} from step {step} (gen {generation}); {again}"
                 )
-            }
-            InstallReason::Adopted => {
-                format!("  coordinator is back: {world} still at work (gen {generation})")
             }
         };
         Some(Headline::new(Tone::Plain, text))
@@ -260,17 +269,9 @@ impl Event {
                 Some(Headline::new(Tone::Bad, text))
             }
             Event::StateMismatch { step, digests, .. } => {
-                let groups: Vec<String> = digests
-                    .values()
-                    .map(|workers| {
-                        let workers: Vec<String> =
-                            workers.iter().map(WorkerId::to_string).collect();
-                        format!("[{}]", listed(&workers))
-                    })
-                    .collect();
                 let text = format!(
-                    "! replicas differ after step {step}: workers {}",
-                    groups.join(" against ")
+                    "! the members hold {} different states after step {step}",
+                    digests.len()
                 );
                 Some(Headline::new(Tone::Bad, text))
             }
@@ -290,16 +291,9 @@ fn left(
     why: &str,
     recomputed_micro_batches: Option<u64>,
     last_error: Option<&str>,
-) -> Option<Headline> {
-    // At the end everyone leaves, which is no news.
-    if reason == LeaveReason::Finished {
-        return None;
-    }
-    // An error explains a failure; a preempted node's last words only confuse.
-    let failed = matches!(
-        reason,
-        LeaveReason::Crashed | LeaveReason::Evicted | LeaveReason::Refused
-    );
+) -> Headline {
+    // An error explains a failure; a lost node's last words only confuse.
+    let failed = matches!(reason, LeaveReason::Crashed | LeaveReason::Evicted);
     let cause = last_error
         .filter(|_| failed)
         .unwrap_or(why)
@@ -316,7 +310,7 @@ fn left(
         text.push_str(&format!("; {}", recomputed(n)));
     }
     let tone = if failed { Tone::Bad } else { Tone::Warning };
-    Some(Headline { tone, text })
+    Headline { tone, text }
 }
 
 fn recomputed(micro_batches: u64) -> String {

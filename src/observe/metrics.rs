@@ -48,7 +48,7 @@ pub enum MetricsKind {
     Step,
     /// A whole epoch, with its evaluation.
     Epoch,
-    /// An evaluation that isn't at an epoch's end.
+    /// An evaluation, also where an epoch's record repeats it.
     Evaluation,
     /// The state digest after a step, chained to the one before.
     Digest,

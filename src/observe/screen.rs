@@ -301,10 +301,10 @@ mod tests {
         assert_eq!(page.take(), "before any bar\n");
         screen.progress(ms(0), &epoch(10));
         page.take();
-        screen.headline(&Headline::new(Tone::Warning, "- worker 2 left: preempted"));
+        screen.headline(&Headline::new(Tone::Warning, "- worker 2 left: lost"));
         assert_eq!(
             page.take(),
-            "\r\x1b[K\x1b[33m- worker 2 left: preempted\x1b[0m\nepoch 1  10/20 [=====>....]   2 workers"
+            "\r\x1b[K\x1b[33m- worker 2 left: lost\x1b[0m\nepoch 1  10/20 [=====>....]   2 workers"
         );
         drop(screen);
         assert_eq!(page.take(), "\n");

@@ -1,13 +1,10 @@
 //! What the program says to whoever looks for a fault: `tracing`, set up once.
 //!
-//! A person at a terminal sees progress and events; log lines go to stderr, to
-//! a file in the run's folder, or above the bar, never through it. A worker
-//! also keeps its last lines in memory ([`LogTail`]): when it fails, they reach
+//! A person at a terminal sees progress and events; log lines go to stderr or
+//! above the bar, never through it. A worker also keeps its last lines in memory ([`LogTail`]): when it fails, they reach
 //! the coordinator while the node may already be gone.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing_subscriber::fmt::MakeWriter;
@@ -21,8 +18,6 @@ use super::screen::Screen;
 
 /// Without `RUST_LOG`: what we say, and what libraries warn of.
 pub const DEFAULT_FILTER: &str = "warn,ebbtide=info";
-/// A log file moves to `NAME.1` when it would grow beyond this.
-pub const LOG_FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Why telemetry can't start.
 #[derive(Debug, thiserror::Error)]
@@ -34,14 +29,6 @@ pub enum TelemetryError {
         value: String,
         /// What is wrong.
         source: filter::ParseError,
-    },
-    /// The log file can't be opened.
-    #[error("{}: can't open it for the log: {source}", path.display())]
-    LogFile {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
     },
     /// It has been started before, in this process.
     #[error("tracing is already set up in this process")]
@@ -55,8 +42,6 @@ pub enum Sink {
         /// Whether to colour.
         colour: bool,
     },
-    /// A capped file; see [`LogFile`].
-    File(PathBuf),
     /// Above the bar of a shared screen.
     Screen(SharedScreen),
 }
@@ -79,7 +64,6 @@ pub fn init(
     })?;
     let (writer, colour) = match sink {
         Sink::Stderr { colour } => (BoxMakeWriter::new(io::stderr), colour),
-        Sink::File(path) => (BoxMakeWriter::new(Mutex::new(LogFile::open(&path)?)), false),
         Sink::Screen(screen) => (BoxMakeWriter::new(screen), false),
     };
     let lines = tracing_subscriber::fmt::layer()
@@ -132,95 +116,14 @@ impl Write for AboveTheBar {
     }
 }
 
-/// A log file of bounded size: when it is full it becomes `NAME.1` (the one
-/// before is dropped) and a new one is begun.
-#[derive(Debug)]
-pub struct LogFile {
-    path: PathBuf,
-    file: File,
-    len: u64,
-    bytes_max: u64,
-}
-
-impl LogFile {
-    /// Opens `path` to append to it; makes its folder.
-    ///
-    /// # Errors
-    /// [`TelemetryError::LogFile`].
-    pub fn open(path: &Path) -> Result<LogFile, TelemetryError> {
-        LogFile::with_limit(path, LOG_FILE_BYTES_MAX).map_err(|source| TelemetryError::LogFile {
-            path: path.to_owned(),
-            source,
-        })
-    }
-
-    fn with_limit(path: &Path, bytes_max: u64) -> io::Result<LogFile> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let file = append_to(path)?;
-        let len = file.metadata()?.len();
-        Ok(LogFile {
-            path: path.to_owned(),
-            file,
-            len,
-            bytes_max,
-        })
-    }
-}
-
-impl Write for LogFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.len > 0 && self.len + bytes.len() as u64 > self.bytes_max {
-            let mut old = self.path.clone().into_os_string();
-            old.push(".1");
-            std::fs::rename(&self.path, old)?;
-            self.file = append_to(&self.path)?;
-            self.len = 0;
-        }
-        let written = self.file.write(bytes)?;
-        self.len += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::jsonl::scratch::Folder;
     use super::super::progress::EpochLine;
     use super::super::screen::Terminal;
     use super::*;
+    use std::fs::File;
     use std::time::Duration;
-
-    #[test]
-    fn a_log_file_is_capped_and_keeps_the_newest() {
-        let folder = Folder::new();
-        let path = folder.file("logs/worker-2.log");
-        {
-            let mut log = LogFile::with_limit(&path, 20).expect("opens");
-            for i in 0..5 {
-                log.write_all(format!("line {i}\n").as_bytes())
-                    .expect("writes");
-            }
-        }
-        let read = |p: &Path| std::fs::read_to_string(p).expect("readable");
-        assert_eq!(read(&path), "line 4\n");
-        assert_eq!(
-            read(&folder.file("logs/worker-2.log.1")),
-            "line 2\nline 3\n"
-        );
-        let mut log = LogFile::with_limit(&path, 20).expect("opens again");
-        log.write_all(b"line 5\n").expect("writes");
-        assert_eq!(read(&path), "line 4\nline 5\n");
-    }
 
     #[test]
     fn a_log_record_goes_above_the_bar() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::plan::Plan;
 use super::state::TrainState;
-use crate::checkpoint::load_initial;
+use crate::checkpoint::{InitialError as UnreadableInitial, load_initial};
 use crate::job::{InitSpec, JobError, local_path};
 use crate::model::ModelError;
 
@@ -15,9 +15,12 @@ const NAMES_SHOWN_MAX: usize = 5;
 /// Why there are no initial weights.
 #[derive(Debug, thiserror::Error)]
 pub enum InitialError {
-    /// The file isn't there, isn't the pinned one, or doesn't fit the model.
+    /// The file isn't there on this node, can't be read, or isn't the pinned one.
+    #[error("{0}; every node needs the same file at this place")]
+    File(JobError),
+    /// The file doesn't fit the model, on any node.
     #[error(transparent)]
-    Job(#[from] JobError),
+    Unfit(JobError),
     /// The model can't be built.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -39,12 +42,16 @@ impl TrainState {
     }
 }
 
-fn overlay(plan: &Plan, init: &InitSpec, weights: &mut [f32]) -> Result<(), JobError> {
+fn overlay(plan: &Plan, init: &InitSpec, weights: &mut [f32]) -> Result<(), InitialError> {
     // Compares the file's hash with the pinned one, if there is one.
-    plan.job.clone().pin_init()?;
+    plan.job.clone().pin_init().map_err(InitialError::File)?;
     let path = local_path(&init.from).unwrap_or_else(|| PathBuf::from(&init.from));
-    let refused = |problem: String| plan.job.error("init.from", problem);
-    let file = load_initial(&path).map_err(|error| refused(error.to_string()))?;
+    let problem = |problem: String| plan.job.error("init.from", problem);
+    let refused = |text: String| InitialError::Unfit(problem(text));
+    let file = load_initial(&path).map_err(|error| match error {
+        UnreadableInitial::Read { .. } => InitialError::File(problem(error.to_string())),
+        UnreadableInitial::Format { .. } => refused(error.to_string()),
+    })?;
     if !init.partial {
         check_exact(plan, &file).map_err(&refused)?;
     }

@@ -56,4 +56,4 @@ pub use mirrored::{MirroredStrategy, Replicas, Stop};
 pub use partial::Partial;
 pub use plan::{Plan, PlanError};
 pub use snapshot::{Fork, RestoreError, SavedState};
-pub use state::{Finished, TrainState};
+pub use state::{ChainedDigest, Finished, TrainState};

@@ -36,8 +36,25 @@ pub struct Finished {
     pub applied: Option<Applied>,
     /// What follows, in the order in which it is to be done.
     pub decisions: Vec<Decision>,
-    /// The chained state digest, where the decisions ask for it.
-    pub digest: Option<String>,
+    /// The state's digest, where the decisions ask for it.
+    pub digest: Option<ChainedDigest>,
+}
+
+/// A digest of the state, and what the chain of them has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainedDigest {
+    /// SHA-256 over weights, optimizer state and course, in hex.
+    pub state: String,
+    /// SHA-256 over the chain before and the digest above: equal only where all
+    /// states so far were.
+    pub chain: [u8; 32],
+}
+
+impl ChainedDigest {
+    /// The chain, in hex.
+    pub fn chain_hex(&self) -> String {
+        hex(&self.chain)
+    }
 }
 
 impl TrainState {
@@ -114,7 +131,8 @@ impl TrainState {
 
     /// SHA-256 over weights, optimizer state, course and the chain so far, in hex.
     pub fn digest(&self, plan: &Plan) -> String {
-        hex(&self.digest_bytes(plan))
+        let all = self.hashed(plan).chain_update(self.chain);
+        hex(&all.finalize())
     }
 
     /// SHA-256 over all parameters in byte order of their names: the name in
@@ -124,13 +142,18 @@ impl TrainState {
         weights_sha256(parameters.map(|p| (p.name.as_str(), &self.weights[p.range.clone()])))
     }
 
-    /// Takes the present state into the chain and returns it, in hex.
-    fn chain_on(&mut self, plan: &Plan) -> String {
-        self.chain = self.digest_bytes(plan);
-        hex(&self.chain)
+    /// Takes the present state into the chain.
+    fn chain_on(&mut self, plan: &Plan) -> ChainedDigest {
+        let state = self.hashed(plan).finalize();
+        let chained = Sha256::new().chain_update(self.chain).chain_update(state);
+        self.chain = chained.finalize().into();
+        ChainedDigest {
+            state: hex(&state),
+            chain: self.chain,
+        }
     }
 
-    fn digest_bytes(&self, plan: &Plan) -> [u8; 32] {
+    fn hashed(&self, plan: &Plan) -> Sha256 {
         let mut sha = Sha256::new();
         sha.update(b"ebbtide state 1\0");
         for parameter in &plan.layout {
@@ -142,7 +165,6 @@ impl TrainState {
         let course = serde_json::to_vec(&self.course).expect("a course state is plain data");
         sha.update((course.len() as u64).to_le_bytes());
         sha.update(&course);
-        sha.update(self.chain);
-        sha.finalize().into()
+        sha
     }
 }

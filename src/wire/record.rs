@@ -46,7 +46,7 @@ pub enum Record {
         /// `loss`, metrics, `val_loss`, `val_...`.
         values: Values,
     },
-    /// An evaluation that is not an epoch's end.
+    /// What an evaluation came to; at an epoch's end the `Epoch` says it again.
     Evaluated {
         /// Rounds applied.
         round: u64,
@@ -55,7 +55,7 @@ pub enum Record {
         /// `val_loss`, `val_...`.
         values: Values,
     },
-    /// The digest of the replicated state, chained to the one before.
+    /// The digest of the replicated state, and the chain of all of them.
     Digest {
         /// Rounds applied.
         round: u64,
@@ -65,6 +65,13 @@ pub enum Record {
         state_digest: String,
         /// SHA-256 of the chain before and this digest.
         chain: String,
+    },
+    /// Members hold different states: the last record of its run.
+    Drifted {
+        /// Rounds applied.
+        round: u64,
+        /// The chains that they hold, in hexadecimal.
+        chains: Vec<String>,
     },
     /// A step whose sum could not be applied.
     Skipped {
@@ -105,6 +112,7 @@ impl Record {
             Record::Epoch { round, .. } => Some(("epoch", *round, 0)),
             Record::Evaluated { round, .. } => Some(("evaluated", *round, 0)),
             Record::Digest { round, .. } => Some(("digest", *round, 0)),
+            Record::Drifted { round, .. } => Some(("drifted", *round, 0)),
             Record::Skipped {
                 round, micro_batch, ..
             } => Some(("skipped", *round, *micro_batch)),

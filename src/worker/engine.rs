@@ -21,7 +21,7 @@ use crate::exact::Totals;
 use crate::job::Kind;
 use crate::job::course::{Decision, StopReason};
 use crate::strategy::{
-    Devices, Partial, Plan, Replicas, RestoreError, Stop, StrategyError, TrainState,
+    Devices, InitialError, Partial, Plan, Replicas, RestoreError, Stop, StrategyError, TrainState,
 };
 use crate::world::member::{Next, Task};
 use crate::world::{Generation, Round};
@@ -90,31 +90,52 @@ pub(super) struct Done {
 pub(super) enum EngineError {
     #[error(transparent)]
     Strategy(#[from] StrategyError),
-    #[error("checkpoint {manifest}: {source}")]
+    #[error("no state can be restored: {source}")]
     Load { manifest: String, source: LoadError },
     #[error("checkpoint {manifest}: {source}")]
     Restore {
         manifest: String,
         source: RestoreError,
     },
-    #[error("{0}")]
-    Begin(String),
+    #[error(transparent)]
+    Begin(Box<InitialError>),
     #[error("the state was asked for before there was one")]
     NoState,
     #[error("the engine panicked, which is a fault of ours: {0}")]
     Panicked(String),
 }
 
+/// Where a fault lies, and so who has to do something about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// In the job: every other worker would fail alike.
+    Jobs,
+    /// In the node: it lacks something that the others have.
+    Nodes,
+    /// In this checkpoint: another one has to be used.
+    Checkpoint(String),
+    /// In this process: another one may do better.
+    Ours,
+}
+
 impl EngineError {
-    /// Whether every other worker would fail alike.
-    pub fn is_the_jobs(&self) -> bool {
+    /// Where it lies.
+    pub fn fault(&self) -> Fault {
         match self {
-            EngineError::Strategy(error) => error.is_the_jobs(),
-            EngineError::Begin(_) => true,
-            EngineError::Load { .. }
+            EngineError::Strategy(error) if error.is_the_jobs() => Fault::Jobs,
+            EngineError::Begin(error) => match **error {
+                InitialError::File(_) => Fault::Nodes,
+                InitialError::Unfit(_) | InitialError::Model(_) => Fault::Jobs,
+            },
+            EngineError::Load {
+                manifest,
+                source: LoadError::Damaged(_),
+            } => Fault::Checkpoint(manifest.clone()),
+            EngineError::Strategy(_)
+            | EngineError::Load { .. }
             | EngineError::Restore { .. }
             | EngineError::NoState
-            | EngineError::Panicked(_) => false,
+            | EngineError::Panicked(_) => Fault::Ours,
         }
     }
 }
@@ -233,9 +254,7 @@ impl Worker {
     fn restore(&mut self, task: Task, manifest: Option<String>) -> Result<Answer, EngineError> {
         self.faults.reached_anywhere(Point::Restore);
         let state = match &manifest {
-            None => {
-                TrainState::initial(&self.plan).map_err(|e| EngineError::Begin(e.to_string()))?
-            }
+            None => TrainState::initial(&self.plan).map_err(|e| EngineError::Begin(Box::new(e)))?,
             Some(key) => {
                 let failed = |source| EngineError::Load {
                     manifest: key.clone(),
@@ -341,7 +360,7 @@ impl Worker {
             }
             _ => None,
         };
-        let digest = finished.digest.as_deref().and_then(digest_bytes);
+        let digest = finished.digest.as_ref().map(|digest| digest.chain);
         let done = Done {
             checkpoint: checkpoint.is_some(),
             trained: finished.applied.is_some(),
@@ -387,15 +406,4 @@ fn panicked(panic: &(dyn Any + Send)) -> EngineError {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     EngineError::Panicked(text.unwrap_or("without a word").to_owned())
-}
-
-fn digest_bytes(hex: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()?;
-    }
-    Some(bytes)
 }

@@ -177,10 +177,9 @@ fn join(
     }
     let tag = RunTag::of(&reply.run);
     door.open(me, tag);
-    let kind = numerics::fingerprint();
     let identity = Identity {
         run: reply.run.clone(),
-        kinds: vec![kind.clone()],
+        kinds: reply.numerics_kinds.clone(),
         ..plan.identity()
     };
     let saver = Saver::new(
@@ -201,7 +200,7 @@ fn join(
         inputs.clone(),
     )
     .map_err(|e| broken("the engine", &e))?;
-    let session = Session::new(me, kind, fingerprint);
+    let session = Session::new(me, fingerprint, tail.clone());
     let mut talk = runtime.spawn(session.clone().keep(contact, registered, inputs.clone()));
     signals.forward(inputs);
     let peers = Peers::new(Arc::clone(&transport), me, tag);
@@ -219,9 +218,6 @@ fn join(
     );
     let ended = driver.run(&inbox);
     drop(inbox); // whoever waits to tell the driver something goes on
-    if let Ended::Failed(error) | Ended::Broken(error) = &ended {
-        session.trouble(error.clone(), tail.lines());
-    }
     session.close();
     // Our last words, unless nobody listens.
     let said = runtime.block_on(async { tokio::time::timeout(FAREWELL, &mut talk).await });
@@ -259,6 +255,7 @@ fn introduction(config: &Config, listener: &PeerListener) -> pb::RegisterRequest
         replicas: config.devices.replicas() as u32,
         process: std::process::id(),
         worker: 0,
+        numerics_kind: numerics::fingerprint(),
     }
 }
 

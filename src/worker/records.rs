@@ -48,8 +48,8 @@ pub(super) fn of(plan: &Plan, state: &TrainState, finished: &Finished) -> Vec<Re
                     records.push(Record::Digest {
                         round,
                         step: *step,
-                        state_digest: digest.clone(),
-                        chain: digest.clone(),
+                        state_digest: digest.state.clone(),
+                        chain: digest.chain_hex(),
                     });
                 }
             }

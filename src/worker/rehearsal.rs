@@ -20,6 +20,7 @@ use crate::collective::{
 use crate::exact::Totals;
 use crate::job::Kind;
 use crate::numerics::philox::{Key, fill_normal};
+use crate::observe::LogTail;
 use crate::strategy::Partial;
 use crate::wire::Record;
 use crate::world::member::Next;
@@ -110,7 +111,7 @@ impl Rehearsal {
             }
         });
         let peers = Peers::new(Arc::clone(&self.transport), self.me, RunTag::default());
-        let session = Session::new(self.me, String::new(), String::new());
+        let session = Session::new(self.me, String::new(), LogTail::new());
         let engine_end = Engine::stand_in(asks);
         let driver = Driver::new(
             self.me,

@@ -17,6 +17,7 @@ use crate::collective::{
     CONTROL_MESSAGE_LEN_MAX, ConnectError, ConnectionKind, Connector, Hello, RunTag,
     control_channel,
 };
+use crate::observe::LogTail;
 use crate::wire::Record;
 use crate::wire::control as pb;
 use crate::wire::control::control_client::ControlClient;
@@ -155,8 +156,8 @@ impl Failed {
 pub(super) struct Session {
     shared: Arc<Mutex<Shared>>,
     worker: WorkerId,
-    kind: String,
     data_fingerprint: String,
+    log_tail: LogTail,
 }
 
 #[derive(Default)]
@@ -168,12 +169,12 @@ struct Shared {
 }
 
 impl Session {
-    pub fn new(worker: WorkerId, kind: String, data_fingerprint: String) -> Session {
+    pub fn new(worker: WorkerId, data_fingerprint: String, log_tail: LogTail) -> Session {
         Session {
             shared: Arc::default(),
             worker,
-            kind,
             data_fingerprint,
+            log_tail,
         }
     }
 
@@ -186,7 +187,6 @@ impl Session {
         let hello = pb::Hello {
             worker: self.worker.0,
             holdings: Some(holdings.into()),
-            numerics_kind: self.kind.clone(),
             data_fingerprint: self.data_fingerprint.clone(),
         };
         self.push(Body::Hello(hello));
@@ -221,9 +221,15 @@ impl Session {
         }
     }
 
-    /// Tells the last error and the log's tail.
-    pub fn trouble(&self, error: String, log_tail: Vec<String>) {
-        self.push(Body::Trouble(pb::Trouble { error, log_tail }));
+    /// Tells the last error, the log's tail, and the manifest of a checkpoint that
+    /// is damaged, if that is it.
+    pub fn trouble(&self, error: String, damaged: String) {
+        let log_tail = self.log_tail.lines();
+        self.push(Body::Trouble(pb::Trouble {
+            error,
+            log_tail,
+            damaged,
+        }));
     }
 
     fn push(&self, body: Body) -> bool {

@@ -93,13 +93,12 @@ impl Trailer {
         Ok(())
     }
 
-    /// A round after which members' states differ.
-    pub fn drift(&self) -> Option<u64> {
-        self.digests.iter().enumerate().find_map(|(i, a)| {
-            let other = self.digests[..i]
-                .iter()
-                .any(|b| b.round == a.round && b != a);
-            other.then_some(a.round)
+    /// A round after which members' states differ, and their digests.
+    pub fn drift(&self) -> Option<(u64, Vec<[u8; 32]>)> {
+        self.digests.iter().find_map(|a| {
+            let of_round = self.digests.iter().filter(|b| b.round == a.round);
+            let states: Vec<[u8; 32]> = of_round.map(|digest| digest.sha256).collect();
+            (states.len() > 1).then_some((a.round, states))
         })
     }
 
@@ -240,7 +239,7 @@ mod tests {
     fn members_with_different_states_after_a_round_are_noticed() {
         let mut sum = trailer(0, 7, 1);
         sum.merge(&trailer(1, 7, 2)).unwrap();
-        assert_eq!(sum.drift(), Some(100));
+        assert_eq!(sum.drift(), Some((100, vec![[1; 32], [2; 32]])));
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! |---|---|
 //! | `strangers` | garbage, silence, wrong tokens and too much, at both kinds of door |
 //! | `impostors` | a worker dials what is no coordinator of ours |
+//! | `leavers` | workers that end for a reason that can be named, and with which code |
 //! | `signals` | SIGTERM and Ctrl-C, once and twice, to a worker and to the whole command |
 //! | `samples` | a sample that is no number, and one whose gradient is out of range |
 
 mod impostors;
+mod leavers;
 mod samples;
 mod signals;
 mod strangers;

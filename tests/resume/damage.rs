@@ -1,10 +1,11 @@
 //! Checkpoints that are not what was written: named, passed over, left alone.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::command::{events, folder_of, only_run, run};
 use super::{stopped, undisturbed};
-use crate::support::{Folder, files, to_its_end};
+use crate::support::{Ended, Folder, Process, files, to_its_end};
 
 /// A copy of the stopped run, whose checkpoints of step 10, 20 and 30 are sound.
 struct Damaged {
@@ -176,4 +177,45 @@ fn without_any_sound_checkpoint_the_run_begins_again_and_says_so() {
         all.iter().all(|event| event["used_instead"].is_null()),
         "{all:?}"
     );
+}
+
+#[test]
+fn a_checkpoint_damaged_after_it_was_verified_is_passed_over_once_a_worker_has_met_it() {
+    let damaged = Damaged::new();
+    let path = |name: &str| damaged.folder.path().join(name);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coordinator"));
+    command.arg("--job").arg(path("job.toml"));
+    command.arg("--out").arg(path("out"));
+    command.args(["--listen", "127.0.0.1:0", "--json"]);
+    let coordinator = Process::start("coordinator", &mut command);
+    let line = coordinator.stdout.wait("the coordinator", "join with");
+    let url = line.rsplit(' ').next().unwrap().to_owned();
+    coordinator
+        .stdout
+        .wait("the coordinator", "resumed from step 30");
+    truncate(&damaged.shards(30)[0]);
+
+    let worker = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+        command.args(["--coordinator", &url, "--exit-with-parent"]);
+        command
+    };
+    let refused = to_its_end(&mut worker()).expect(1);
+    let error = refused.stderr.lines().last().unwrap();
+    assert!(error.contains("is truncated"), "{error}");
+    assert_eq!(error.matches("checkpoint").count(), 1, "{error}");
+    coordinator
+        .stdout
+        .wait("the coordinator", "resumed from step 20");
+    let mut second = Process::start("worker", &mut worker());
+    assert_eq!(second.end().code(), Some(0));
+    let ended = Ended::of(coordinator).expect(0);
+    let whole = to_its_end(&mut run(undisturbed(), &[])).expect(0).summary();
+    assert_eq!(ended.summary()["weights_sha256"], whole["weights_sha256"]);
+    let told = |event: &serde_json::Value| event["problem"].to_string().contains("is truncated");
+    let all = events(
+        &folder_of(&damaged.folder, &damaged.run),
+        "checkpoint_damaged",
+    );
+    assert_eq!(all.iter().filter(|event| told(event)).count(), 1, "{all:?}");
 }

@@ -265,7 +265,7 @@ fn a_shutdown_delivers_what_is_queued_and_takes_no_more_links() {
     a.transport
         .send(
             to_b,
-            frame(1, FrameKind::Applied, 3, Bytes::from(vec![0; 5 << 20])),
+            frame(1, FrameKind::Reduced, 3, Bytes::from(vec![0; 5 << 20])),
         )
         .unwrap();
     a.transport.shutdown(PATIENCE);

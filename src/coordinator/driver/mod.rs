@@ -70,6 +70,7 @@ pub(super) struct Driver {
     finds: mpsc::Receiver<Found>,
     begun: Instant,
     outcome: Option<Outcome>,
+    /// The numerics kinds that have ever taken part in the run.
     kinds: BTreeSet<String>,
 }
 
@@ -85,10 +86,10 @@ impl Driver {
         let micro_batches = config.job.train.micro_batches() as usize;
         let settings = Settings {
             start_size: match config.world_size {
-                WorldSize::Auto => config.world_size_min.max(1),
+                WorldSize::Auto => config.world_size_min,
                 WorldSize::Workers(n) => n,
             },
-            members_min: config.world_size_min.max(1),
+            members_min: config.world_size_min,
             members_max: config
                 .world_size_max
                 .unwrap_or(usize::MAX)
@@ -98,6 +99,9 @@ impl Driver {
         let mut report = Report::open(config, &plan, &opened, screen)?;
         let incarnation = opened.incarnation;
         let durable = report.durable()?;
+        let start = opened.start.as_ref().map(|m| &m.header.identity.kinds);
+        let mut kinds: BTreeSet<String> = start.into_iter().flatten().cloned().collect();
+        kinds.extend(report.recorded_kinds()?);
         let world = World::new(settings, incarnation, durable, begun.elapsed());
         report.begin(&opened);
         let (found, finds) = mpsc::channel(FINDS);
@@ -127,7 +131,7 @@ impl Driver {
             finds,
             begun,
             outcome: None,
-            kinds: BTreeSet::new(),
+            kinds,
         })
     }
 
@@ -242,7 +246,10 @@ impl Driver {
                     }) => (Some(manifest), round, step),
                     None => (None, 0, 0),
                 };
-                self.report.starting(manifest.as_deref(), round, step);
+                // A world that trains goes on; only its joiners start there.
+                if self.world.is_gathering() {
+                    self.report.starting(manifest.as_deref(), round, step);
+                }
                 let round = Round(round);
                 self.handle(Event::Start { manifest, round })
             }

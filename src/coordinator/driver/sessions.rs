@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::super::CoordinatorError;
-use super::super::admission::{self, Ours, REGISTERED_MAX};
+use super::super::admission::{Ours, REGISTERED_MAX};
 use super::super::service::Outbox;
 use super::{Driver, OpenSession, Registered};
 use crate::wire::control as pb;
@@ -19,6 +19,14 @@ use crate::world::{Member, WorkerId};
 
 /// Different numerics kinds that are believed.
 const KINDS_MAX: usize = 256;
+
+/// What a process that may take part brings.
+struct Admitted {
+    member: Member,
+    name: String,
+    kind: String,
+    holdings: Holdings,
+}
 
 impl Driver {
     /// Admits a process of the same build; everything else about it is for the
@@ -63,6 +71,8 @@ impl Driver {
             host
         };
         let address = format!("{host}:{}", request.advertise_port);
+        let mut kinds = self.kinds.clone();
+        kinds.insert(request.numerics_kind.clone());
         let first = !self.registered.contains_key(&worker);
         let registered = Registered {
             request,
@@ -82,6 +92,7 @@ impl Driver {
             data_fingerprint: self.plan.data_fingerprint(),
             address,
             data_url: self.data_url.clone(),
+            numerics_kinds: kinds.into_iter().collect(),
         })
     }
 
@@ -93,7 +104,12 @@ impl Driver {
     ) -> Result<(), CoordinatorError> {
         let worker = WorkerId(hello.worker);
         let admitted = self.admit(&hello, from);
-        let (member, name, holdings) = match admitted {
+        let Admitted {
+            member,
+            name,
+            kind,
+            holdings,
+        } = match admitted {
             Ok(admitted) => admitted,
             Err(refused) => {
                 let _ = reply.send(Err(refused));
@@ -111,7 +127,7 @@ impl Driver {
         if reply.send(Ok(session)).is_err() {
             return self.closed(session);
         }
-        if self.kinds.insert(hello.numerics_kind.clone()) {
+        if self.kinds.insert(kind) {
             self.report.kinds(worker, &self.kinds);
         }
         self.handle(Event::Hello {
@@ -122,18 +138,14 @@ impl Driver {
         })
     }
 
-    fn admit(
-        &self,
-        hello: &pb::Hello,
-        from: SocketAddr,
-    ) -> Result<(Member, String, Holdings), Status> {
+    fn admit(&self, hello: &pb::Hello, from: SocketAddr) -> Result<Admitted, Status> {
         let worker = WorkerId(hello.worker);
         let registered = self.registered.get(&worker);
         let Some(registered) = registered.filter(|r| r.from == from) else {
             return Err(Status::not_found("register first, on this connection"));
         };
-        admission::short("numerics kind", &hello.numerics_kind)?;
-        if self.kinds.len() >= KINDS_MAX && !self.kinds.contains(&hello.numerics_kind) {
+        let kind = &registered.request.numerics_kind;
+        if self.kinds.len() >= KINDS_MAX && !self.kinds.contains(kind) {
             return Err(Status::permission_denied("too many numerics kinds"));
         }
         let ours = self.plan.data_fingerprint();
@@ -145,15 +157,9 @@ impl Driver {
             )));
         }
         let pinned = self.plan.job.numerics.mode == crate::job::NumericsMode::Pinned;
-        if let Some(kind) = self
-            .kinds
-            .iter()
-            .next()
-            .filter(|k| pinned && **k != hello.numerics_kind)
-        {
+        if let Some(first) = self.kinds.iter().next().filter(|k| pinned && *k != kind) {
             return Err(Status::failed_precondition(format!(
-                "this worker computes as {}, the run is pinned to {kind} (numerics.mode)",
-                hello.numerics_kind
+                "this worker computes as {kind}, the run is pinned to {first} (numerics.mode)"
             )));
         }
         let holdings = hello
@@ -167,7 +173,12 @@ impl Driver {
             address: registered.address.clone(),
             weight: registered.request.replicas.clamp(1, 1 << 16),
         };
-        Ok((member, registered.request.node.clone(), holdings))
+        Ok(Admitted {
+            member,
+            name: registered.request.node.clone(),
+            kind: kind.clone(),
+            holdings,
+        })
     }
 
     pub(super) fn said(&mut self, session: u64, body: Body) -> Result<(), CoordinatorError> {
@@ -186,6 +197,10 @@ impl Driver {
                 Ok(())
             }
             Body::Trouble(trouble) => {
+                // Damaged since we looked: what we know of it is not true any more.
+                if self.run.doubt(&trouble.damaged) {
+                    self.errands.find_start();
+                }
                 self.report.trouble(worker, trouble);
                 Ok(())
             }

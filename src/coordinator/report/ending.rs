@@ -89,13 +89,6 @@ impl Report {
     }
 
     fn counters(&self, plan: &Plan, kinds: BTreeSet<String>, seconds: f64) -> Summary {
-        let recorded = self
-            .history
-            .run(&self.run)
-            .ok()
-            .flatten()
-            .map_or(Vec::new(), |r| r.kinds);
-        let kinds: BTreeSet<String> = kinds.into_iter().chain(recorded).collect();
         let mut summary = Summary {
             job: plan.job.name.clone(),
             run: Some(self.run.clone()),
@@ -138,6 +131,11 @@ pub(in crate::coordinator) fn fill_from_history(summary: &mut Summary, folder: &
         && let Ok(history) = History::open(&path)
     {
         fill(summary, &history, run);
+        let recorded = history.run(run).ok().flatten();
+        let recorded = recorded.map_or(Vec::new(), |run| run.kinds);
+        let kinds: BTreeSet<String> = summary.kinds.drain(..).chain(recorded).collect();
+        summary.exact = Some(kinds.len() <= 1);
+        summary.kinds = kinds.into_iter().collect();
     }
 }
 

@@ -158,6 +158,12 @@ impl Report {
         serde_json::from_slice(&stored.record).map_err(internal)
     }
 
+    /// The numerics kinds that earlier starts have seen.
+    pub(super) fn recorded_kinds(&self) -> Result<Vec<String>, CoordinatorError> {
+        let run = self.history.run(&self.run)?;
+        Ok(run.map_or(Vec::new(), |run| run.kinds))
+    }
+
     /// Writes down what must be remembered before anybody hears of it, and
     /// counts the installation that it is for (its note is among the commands
     /// `after`) in the same transaction: a coordinator that is killed neither
@@ -230,7 +236,6 @@ impl Report {
             return;
         }
         self.event(Event::CheckpointDamaged {
-            step: None,
             url: self.checkpoint_url.clone(),
             problem: problem.to_owned(),
             used_instead: sound.then(|| "the one before it".to_owned()),

@@ -69,6 +69,11 @@ impl Report {
                         .with_digest(state_digest, Some(chain));
                 self.metrics.append(&record).map_err(internal)?;
             }
+            Record::Drifted { round, chains } => self.event(Event::StateMismatch {
+                step: self.course.steps_after(round),
+                round,
+                digests: chains,
+            }),
             Record::Skipped {
                 round,
                 step,

@@ -33,7 +33,7 @@ impl Report {
             worker,
             name: request.node.clone(),
             devices,
-            kind: String::new(),
+            kind: request.numerics_kind.clone(),
             zone: (!request.zone.is_empty()).then(|| request.zone.clone()),
             price_per_hour: (request.price > 0.0).then_some(request.price),
             build: request.build.clone(),
@@ -159,6 +159,7 @@ impl Report {
                 self.event(Event::IdleWorkers {
                     workers,
                     micro_batches: self.micro_batches,
+                    members_max: world.members_max() as u64,
                 });
             }
             Note::Committed {
@@ -167,13 +168,10 @@ impl Report {
                 worker,
             } => {
                 self.event(Event::CheckpointCommitted {
-                    step: self.step_reached(),
+                    step: self.course.steps_after(round.0),
                     round: round.0,
                     url: format!("{}/{manifest}", self.checkpoint_url),
                     worker: Some(worker),
-                    seconds: None,
-                    bytes: None,
-                    best: false,
                 });
                 return Ok(Some(manifest));
             }
@@ -185,7 +183,7 @@ impl Report {
                 let problem = format!("worker {worker}: {error}");
                 let url = self.checkpoint_url.clone();
                 self.event(Event::CheckpointFailed {
-                    step: self.step_reached(),
+                    step: self.course.steps_after(round.0),
                     round: round.0,
                     url,
                     problem,
@@ -193,7 +191,7 @@ impl Report {
             }
             Note::WorldLost { round } => {
                 self.event(Event::WorldLost {
-                    step: self.step_reached(),
+                    step: self.course.steps_after(round.0),
                     round: round.0,
                 });
             }

@@ -13,7 +13,6 @@ fn every_event_has_its_sentence_or_none() {
             "run_resumed",
             Some("  resumed from step 400; 12 steps done again"),
         ),
-        ("coordinator_started", None),
         ("worker_registered", None),
         (
             "connection_refused",
@@ -25,11 +24,11 @@ fn every_event_has_its_sentence_or_none() {
         ),
         (
             "drain_requested",
-            Some("  worker 2 (spot-2) leaves after this round: preempted"),
+            Some("  worker 2 (spot-2) leaves after this round: notice of its cloud"),
         ),
         (
             "worker_left",
-            Some("- worker 2 left: preempted; 0 micro-batches recomputed"),
+            Some("- worker 2 left: lost; 0 micro-batches recomputed"),
         ),
         (
             "generation_installed",
@@ -49,7 +48,7 @@ fn every_event_has_its_sentence_or_none() {
         ),
         (
             "state_mismatch",
-            Some("! replicas differ after step 9: workers [1, 2]"),
+            Some("! the members hold 2 different states after step 9"),
         ),
         (
             "step_skipped",
@@ -80,7 +79,9 @@ fn every_event_has_its_sentence_or_none() {
         ),
         (
             "early_stopped",
-            Some("  stopping early after epoch 4: val_loss no better than 0.0700 for 2 epochs"),
+            Some(
+                "  stopping early after epoch 4: val_loss no better than 0.0700 for 2 evaluations",
+            ),
         ),
         ("finished", None),
         ("stopped", Some("  stopped at step 99: Ctrl-C")),
@@ -96,25 +97,55 @@ fn every_event_has_its_sentence_or_none() {
 }
 
 #[test]
-fn a_crash_shows_its_first_line_and_a_preemption_no_noise() {
+fn a_crash_shows_its_first_line_and_others_no_noise() {
     let worker = WorkerId::new(2, 7);
     let text = |reason, why, recomputed| {
         let error = Some("out of memory\n  at step.rs:7");
-        left(worker, reason, why, recomputed, error).map(|h| h.text)
+        left(worker, reason, why, recomputed, error).text
     };
     assert_eq!(
-        text(LeaveReason::Crashed, "its stream ended", Some(1)).as_deref(),
-        Some("- worker 2.7 left: crashed (out of memory); 1 micro-batch recomputed")
+        text(LeaveReason::Crashed, "its stream ended", Some(1)),
+        "- worker 2.7 left: crashed (out of memory); 1 micro-batch recomputed"
     );
     assert_eq!(
-        text(LeaveReason::Lost, "its process is gone", None).as_deref(),
-        Some("- worker 2.7 left: lost (its process is gone)")
+        text(LeaveReason::Lost, "its process is gone", None),
+        "- worker 2.7 left: lost (its process is gone)"
     );
     assert_eq!(
-        text(LeaveReason::Preempted, "", Some(0)).as_deref(),
-        Some("- worker 2.7 left: preempted; 0 micro-batches recomputed")
+        text(LeaveReason::Drained, "", Some(0)),
+        "- worker 2.7 left: drained; 0 micro-batches recomputed"
     );
-    assert_eq!(text(LeaveReason::Finished, "", None), None);
+}
+
+#[test]
+fn a_pause_says_whom_it_waits_for() {
+    let text = |members, minimum| {
+        let step = 7;
+        let paused = Event::Paused {
+            members,
+            minimum,
+            step,
+        };
+        paused.headline().expect("people are told").text
+    };
+    assert_eq!(text(1, 2), "… paused at step 7: 1 worker, 2 needed");
+    let left = "… paused at step 7: all workers have left; training goes on when";
+    assert_eq!(text(0, 1), format!("{left} one comes"));
+    assert_eq!(text(0, 3), format!("{left} 3 have come"));
+}
+
+#[test]
+fn idle_workers_learn_what_keeps_them_out() {
+    let text = |members_max| {
+        let idle = Event::IdleWorkers {
+            workers: vec!["worker 9".into()],
+            micro_batches: 4,
+            members_max,
+        };
+        idle.headline().expect("people are told").text
+    };
+    assert_eq!(text(4), "  idle, a step has only 4 micro-batches: worker 9");
+    assert_eq!(text(2), "  idle, --max-world-size is 2: worker 9");
 }
 
 #[test]

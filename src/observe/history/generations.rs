@@ -77,18 +77,6 @@ impl History {
         self.read("read the newest generation", |c| newest(c, run))
     }
 
-    /// How many generations have been on record.
-    ///
-    /// # Errors
-    /// The file's errors.
-    pub fn generation_count(&self, run: &str) -> Result<u64, HistoryError> {
-        let sql = "SELECT count(*) FROM generations WHERE run = ?1";
-        let count: i64 = self.read("count the generations", |c| {
-            c.query_row(sql, [run], |row| row.get(0))
-        })?;
-        Ok(count as u64)
-    }
-
     /// Adds to a counter that is kept across restarts and returns its value.
     /// Durable. What a generation causes is counted in [`History::put_generation`].
     ///

@@ -24,6 +24,8 @@ mod records;
 mod runs;
 mod schema;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use generations::StoredGeneration;

@@ -3,11 +3,8 @@
 use rusqlite::{Transaction, params};
 
 use super::{Durability, History, HistoryError};
+use crate::observe::MetricsRecord;
 use crate::observe::events::{Event, EventRecord, WorkerInfo};
-use crate::observe::{MetricsKind, MetricsRecord};
-
-/// At most this many points of one curve are read; the newest ones.
-const SERIES_MAX: i64 = 1 << 20;
 
 impl History {
     /// Records metrics in one transaction; what is there already stays as it is.
@@ -64,31 +61,6 @@ impl History {
         })
     }
 
-    /// One curve: (step, value) in order of the rounds; `None` where the value
-    /// wasn't finite.
-    ///
-    /// # Errors
-    /// The file's errors.
-    pub fn series(
-        &self,
-        run: &str,
-        kind: MetricsKind,
-        name: &str,
-    ) -> Result<Vec<(u64, Option<f64>)>, HistoryError> {
-        let mut points: Vec<(u64, Option<f64>)> = self.read("read a curve", |c| {
-            c.prepare_cached(
-                "SELECT step, value FROM metrics WHERE run = ?1 AND kind = ?2 AND name = ?3
-                 ORDER BY round DESC LIMIT ?4",
-            )?
-            .query_map(params![run, kind.name(), name, SERIES_MAX], |row| {
-                Ok((row.get::<_, i64>(0)? as u64, row.get(1)?))
-            })?
-            .collect()
-        })?;
-        points.reverse();
-        Ok(points)
-    }
-
     /// Records an event; an event about a worker updates that worker too.
     ///
     /// # Errors
@@ -122,22 +94,6 @@ impl History {
             }
             Ok(())
         })
-    }
-
-    /// The last events of a run, in their order, at most `limit`, as JSON.
-    ///
-    /// # Errors
-    /// The file's errors.
-    pub fn last_events(&self, run: &str, limit: u32) -> Result<Vec<String>, HistoryError> {
-        let mut events: Vec<String> = self.read("read the events", |c| {
-            c.prepare_cached(
-                "SELECT record_json FROM events WHERE run = ?1 ORDER BY id DESC LIMIT ?2",
-            )?
-            .query_map(params![run, limit], |row| row.get(0))?
-            .collect()
-        })?;
-        events.reverse();
-        Ok(events)
     }
 
     /// How many workers have registered for a run, ever.

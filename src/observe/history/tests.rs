@@ -120,8 +120,6 @@ fn what_is_known_of_a_generation_changes_under_its_number() {
     let latest = history.latest_generation("r").expect("reads");
     assert_eq!(latest, Some(stored(1, 2, "change in force")));
     assert_eq!(history.counter("r", "n").expect("reads"), 2);
-    assert_eq!(history.generation_count("r").expect("reads"), 2);
-    assert_eq!(history.generation_count("other").expect("reads"), 0);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! What a step computes, and that it doesn't matter who computes what.
 
+use sha2::{Digest, Sha256};
+
+use super::super::hash::unhex;
 use super::*;
 use crate::job::Decision;
 use crate::numerics::philox::{Key, uniform_u64};
@@ -213,4 +216,16 @@ fn the_chained_digest_covers_what_was_before() {
     assert_eq!(plain, digests(&[]));
     let other = digests(&["optimizer.lr=0.25"]);
     assert!(plain.iter().zip(&other).all(|(a, b)| a != b));
+    // Anybody can follow the chain with the digests alone.
+    let mut chain = [0; 32];
+    for digest in &plain {
+        let state = unhex(&digest.state).expect("64 digits");
+        chain = Sha256::new()
+            .chain_update(chain)
+            .chain_update(state)
+            .finalize()
+            .into();
+        assert_eq!(digest.chain, chain);
+        assert_ne!(digest.chain_hex(), digest.state);
+    }
 }

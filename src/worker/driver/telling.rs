@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::super::Ended;
+use super::super::engine::Fault;
 use super::Driver;
 use crate::world::message::{FromWorker, ReleaseReason};
 
@@ -14,6 +15,26 @@ impl Driver {
         };
         self.session.tell(bye);
         self.ended = Some(Ended::Released(reason));
+    }
+
+    /// Ends because something is wrong. What people need to know comes first:
+    /// after a goodbye nobody listens.
+    pub(super) fn give_up(&mut self, fault: Fault, error: String) {
+        let damaged = match &fault {
+            Fault::Checkpoint(manifest) => manifest.clone(),
+            _ => String::new(),
+        };
+        self.session.trouble(error.clone(), damaged);
+        let (reason, told) = (error.clone(), error);
+        let (last, ended) = match fault {
+            Fault::Jobs => (FromWorker::JobFailed { error: told }, Ended::Failed(reason)),
+            Fault::Nodes => (FromWorker::Bye { reason: told }, Ended::Refused(reason)),
+            Fault::Ours | Fault::Checkpoint(_) => {
+                (FromWorker::Bye { reason: told }, Ended::Broken(reason))
+            }
+        };
+        self.session.tell(last);
+        self.ended = Some(ended);
     }
 
     pub(super) fn is_first(&self) -> bool {

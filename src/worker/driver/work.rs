@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use super::super::Ended;
-use super::super::engine::{Answer, Ask, Done};
+use super::super::engine::{Answer, Ask, Done, Fault};
 use super::super::rounds::Rounds;
 use super::super::saver::Saved;
 use super::super::sums::PackedSum;
 use super::super::trailer::Shape;
 use super::{Driver, Input, RECORDS_KEPT};
+use crate::checkpoint;
 use crate::exact::Totals;
 use crate::job::Kind;
 use crate::strategy::Stop;
+use crate::wire::Record;
 use crate::world::Round;
 use crate::world::member::{Event, SumSource, Task};
 use crate::world::message::FromWorker;
@@ -31,7 +32,7 @@ impl Driver {
             }
             Answer::Computed { task, partial } => {
                 self.rounds.partial = partial;
-                if self.computing.take() == Some(task) {
+                if self.computing.take_if(|asked| *asked == task).is_some() {
                     let held: Vec<u32> = self.rounds.partial.totals.contributed.iter().collect();
                     self.counters.micro_batches +=
                         u64::from((held.len() as u32).saturating_sub(self.counted));
@@ -40,17 +41,7 @@ impl Driver {
             }
             Answer::Applied { task, sum, done } => self.applied(task, sum, *done),
             Answer::Failed(error) => {
-                let message = error.to_string();
-                if error.is_the_jobs() {
-                    self.session.tell(FromWorker::JobFailed {
-                        error: message.clone(),
-                    });
-                } else {
-                    self.session.tell(FromWorker::Bye {
-                        reason: message.clone(),
-                    });
-                }
-                self.ended = Some(Ended::Failed(message));
+                self.give_up(error.fault(), error.to_string());
             }
         }
     }
@@ -175,12 +166,7 @@ impl Driver {
                     totals: Box::new(totals),
                 });
             }
-            Err(problem) => {
-                self.session.tell(FromWorker::Bye {
-                    reason: problem.clone(),
-                });
-                self.ended = Some(Ended::Broken(problem));
-            }
+            Err(problem) => self.give_up(Fault::Ours, problem),
         }
     }
 
@@ -207,16 +193,16 @@ impl Driver {
 
     /// Members hold different states: nothing that this run computes can be
     /// trusted any more.
-    pub(super) fn drifted(&mut self, round: u64) {
+    pub(super) fn drifted(&mut self, round: u64, chains: &[[u8; 32]]) {
+        let chains = chains.iter().map(|chain| checkpoint::hex(chain)).collect();
+        let drifted = Record::Drifted { round, chains };
+        self.session.records(std::iter::once(&drifted));
         let error = format!(
             "the members' states differ after round {round}: this must never be; \
              resume from a checkpoint before it and report the fault"
         );
         tracing::error!(%error);
-        self.session.tell(FromWorker::JobFailed {
-            error: error.clone(),
-        });
-        self.ended = Some(Ended::Failed(error));
+        self.give_up(Fault::Jobs, error);
     }
 
     /// Of the sum of the round at hand.

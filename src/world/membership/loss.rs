@@ -292,7 +292,7 @@ impl World {
             recomputed,
             conflicting,
         } = plan;
-        self.current = Some(record.clone());
+        let before = self.current.replace(record.clone());
         self.pending = None;
         self.phase = Phase::Running;
         self.started = true;
@@ -311,7 +311,7 @@ impl World {
             .map(|(w, _)| *w)
             .collect();
         for worker in here {
-            let joined = record.has(worker) && self.pool.get(&worker).is_some_and(is_newcomer);
+            let joined = record.has(worker) && !before.as_ref().is_some_and(|r| r.has(worker));
             if let Some(node) = self.pool.get_mut(&worker) {
                 node.accused = None;
                 node.told = record.generation;
@@ -367,10 +367,6 @@ impl World {
             self.plan(now);
         }
     }
-}
-
-fn is_newcomer(node: &Node) -> bool {
-    matches!(node.approach, Approach::Ready { .. })
 }
 
 fn empty_record() -> GenerationRecord {

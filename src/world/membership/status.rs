@@ -23,6 +23,16 @@ impl World {
         self.settings.members_min
     }
 
+    /// No more members than this.
+    pub fn members_max(&self) -> usize {
+        self.settings.members_max
+    }
+
+    /// No world has begun, or none is left.
+    pub fn is_gathering(&self) -> bool {
+        matches!(self.phase, Phase::Gathering { .. })
+    }
+
     /// One word for people.
     pub fn phase_name(&self) -> &'static str {
         match &self.phase {
@@ -68,10 +78,16 @@ impl World {
             )),
             Phase::Running => self.current.as_ref().filter(|r| r.paused).map(|r| {
                 let missing = self.settings.members_min.saturating_sub(r.members.len());
-                (
-                    vec![format!("{missing} more workers")],
-                    "training goes on when they have come".into(),
-                )
+                match missing {
+                    1 => (
+                        vec!["1 more worker".into()],
+                        "training goes on when it has come".into(),
+                    ),
+                    _ => (
+                        vec![format!("{missing} more workers")],
+                        "training goes on when they have come".into(),
+                    ),
+                }
             }),
             Phase::Ended(_) => None,
         }

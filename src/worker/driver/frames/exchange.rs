@@ -97,8 +97,8 @@ impl Driver {
 
     fn trailer_complete(&mut self, trailer: Trailer) {
         let votes = trailer.votes.clone();
-        if let Some(round) = trailer.drift() {
-            self.drifted(round);
+        if let Some((round, states)) = trailer.drift() {
+            self.drifted(round, &states);
         }
         self.rounds.trailer = Some(trailer);
         self.event(Event::TrailerReduced { votes });

@@ -68,7 +68,6 @@ impl Driver {
             FrameKind::Subscribed | FrameKind::StreamSum | FrameKind::StreamTrailer => {
                 self.stream_frame(link, frame)
             }
-            FrameKind::StreamEnd | FrameKind::Applied => Ok(()),
         };
         if let Err(offence) = outcome {
             tracing::warn!(peer = %link.peer, %offence, "closing the connection");

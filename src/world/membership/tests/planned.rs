@@ -174,8 +174,8 @@ fn below_the_minimum_the_world_pauses_and_names_what_it_waits_for() {
     c.everybody_reports(&[1], 3);
     assert_eq!(c.world.phase_name(), "paused");
     let (who, next) = c.world.waiting().expect("it waits");
-    assert_eq!(who, ["1 more workers"]);
-    assert_eq!(next, "training goes on when they have come");
+    assert_eq!(who, ["1 more worker"]);
+    assert_eq!(next, "training goes on when it has come");
 
     c.everybody_progresses(&[1], 3);
     c.hello(3);

@@ -36,6 +36,27 @@ fn a_world_starts_when_enough_workers_hold_the_state_to_start_from() {
 }
 
 #[test]
+fn each_first_member_is_noted_also_one_that_lost_its_session_meanwhile() {
+    let mut c = Coordinator::new(settings(2, 1, 8));
+    c.on(Event::Start {
+        manifest: None,
+        round: Round(0),
+    });
+    for id in [1, 2] {
+        c.hello(id);
+        c.restored(id, 0);
+    }
+    c.on(Event::SessionBroken(worker(2)));
+    c.hello(2);
+    c.everybody_reports(&[2, 1], 0);
+    assert_eq!(c.members(), [1, 2]);
+    for id in [1, 2] {
+        let joined = Note::Joined(worker(id), format!("node {id}"));
+        assert!(c.notes().contains(&&joined), "{:?}", c.notes());
+    }
+}
+
+#[test]
 fn the_last_checkpoint_ends_the_run_for_everybody() {
     let mut c = Coordinator::running(auto(), &[1, 2]);
     c.hello(3);
