@@ -120,7 +120,7 @@ fn ledger(log: &Path) -> Vec<(f64, u64, f64)> {
             ))
         })
         .collect();
-    steps.sort_by(|a, b| a.1.cmp(&b.1));
+    steps.sort_by_key(|step| step.1);
     steps.dedup_by_key(|s| s.1);
     steps
 }

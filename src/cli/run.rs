@@ -16,6 +16,8 @@ use crate::coordinator::{self, Listening, WorldSize};
 use crate::model::Registry;
 use crate::observe::telemetry::{self, SharedScreen, Sink};
 
+/// Processes that one machine is asked for, whatever the job.
+const WORKERS_MAX: usize = 64;
 /// How long workers may take to end after the coordinator let them go.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -33,13 +35,22 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Exit {
         Ok(job) => job,
         Err(exit) => return exit,
     };
+    let micro_batches = job.train.micro_batches() as usize;
+    let sensible = micro_batches.max(WORKERS_MAX);
+    if args.workers > sensible {
+        let error = format!(
+            "--workers {}: expected at most {sensible}; a step of this job has only {micro_batches} micro-batches to share",
+            args.workers
+        );
+        return complain(Exit::Usage, error);
+    }
     let least = args.common.min_world_size;
     if least > args.workers {
         let (more, workers) = ("it would wait for ever", args.workers);
         let error = format!("--min-world-size {least} is more than --workers {workers}: {more}");
         return complain(Exit::Usage, error);
     }
-    let most = job.train.micro_batches() as usize;
+    let most = micro_batches;
     let most = most.min(args.common.max_world_size.unwrap_or(most));
     let size = WorldSize::Workers(args.workers.min(most));
     let config = assemble(

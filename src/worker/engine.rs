@@ -36,7 +36,7 @@ pub(super) enum Ask {
         task: Task,
         micro_batches: Vec<u32>,
         fresh: bool,
-        partial: Partial,
+        partial: Box<Partial>,
         stop: Stop,
     },
     Apply {
@@ -61,7 +61,7 @@ pub(super) enum Answer {
     },
     Computed {
         task: Task,
-        partial: Partial,
+        partial: Box<Partial>,
     },
     Applied {
         task: Task,
@@ -89,7 +89,7 @@ pub(super) struct Done {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EngineError {
     #[error(transparent)]
-    Strategy(#[from] StrategyError),
+    Strategy(Box<StrategyError>),
     #[error("no state can be restored: {source}")]
     Load { manifest: String, source: LoadError },
     #[error("checkpoint {manifest}: {source}")]
@@ -116,6 +116,12 @@ pub(super) enum Fault {
     Checkpoint(String),
     /// In this process: another one may do better.
     Ours,
+}
+
+impl From<StrategyError> for EngineError {
+    fn from(error: StrategyError) -> EngineError {
+        EngineError::Strategy(Box::new(error))
+    }
 }
 
 impl EngineError {
@@ -311,7 +317,7 @@ impl Worker {
         task: Task,
         micro_batches: &[u32],
         fresh: bool,
-        mut partial: Partial,
+        mut partial: Box<Partial>,
         stop: &Stop,
     ) -> Result<(), EngineError> {
         let (Some(replicas), Some(state)) = (&mut self.replicas, &self.state) else {

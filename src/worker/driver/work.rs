@@ -31,7 +31,7 @@ impl Driver {
                 self.event(Event::Restored { task, round, next });
             }
             Answer::Computed { task, partial } => {
-                self.rounds.partial = partial;
+                self.rounds.partial = *partial;
                 if self.computing.take_if(|asked| *asked == task).is_some() {
                     let held: Vec<u32> = self.rounds.partial.totals.contributed.iter().collect();
                     self.counters.micro_batches +=
@@ -117,7 +117,7 @@ impl Driver {
         self.computing = Some(task);
         let owners = self.member.record().map_or(1, |r| r.members.len());
         self.rounds.begin(round.0, self.shape().values, owners);
-        let partial = std::mem::take(&mut self.rounds.partial);
+        let partial = Box::new(std::mem::take(&mut self.rounds.partial));
         self.counted = if fresh {
             0
         } else {
