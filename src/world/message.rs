@@ -110,7 +110,8 @@ pub enum FromWorker {
     },
     /// Restored, or caught up with its source.
     Ready {
-        /// The newest generation that it was told of.
+        /// Of the Restore that it answers; of a follower the newest that it was
+        /// told of.
         generation: Generation,
         /// Rounds applied.
         round: Round,

@@ -12,8 +12,8 @@ pub struct Follow {
     first: Option<Round>,
     /// The round that the source has reached, as far as we know.
     reached: Round,
-    /// The source's world stands still: it never comes to a later round.
-    paused: bool,
+    /// Where the source's world stands still: it never comes to a later round.
+    stands_at: Option<Round>,
     /// The world that takes us in, and the round at which we enter it.
     entry: Option<(GenerationRecord, Round)>,
     /// We have said that we caught up.
@@ -25,16 +25,22 @@ pub struct Follow {
 impl Follow {
     /// An Install came: what was planned before it is void, and whoever has
     /// caught up has to say so again.
-    pub fn fenced_off(&mut self, paused: bool) {
-        self.paused = paused;
+    pub fn fenced_off(&mut self, record: &GenerationRecord) {
+        self.source_is_in(record);
         self.entry = None;
         self.ready_told = false;
         self.asked = false;
     }
 
+    /// A paused world stands at its base, though a member may still have to
+    /// fetch the sum that leads there.
+    fn source_is_in(&mut self, record: &GenerationRecord) {
+        self.stands_at = record.paused.then(|| record.base.max(self.reached));
+    }
+
     /// Whether the source's sums lead on from this state.
     fn leads_on_from(&self, round: Round) -> bool {
-        let ahead = self.paused && round > self.reached;
+        let ahead = self.stands_at.is_some_and(|at| round > at);
         self.first.is_some_and(|first| round >= first) && !ahead
     }
 }
@@ -55,7 +61,7 @@ impl Member {
             source,
             first: None,
             reached: Round(0),
-            paused: false,
+            stands_at: None,
             entry: None,
             ready_told: false,
             asked: false,
@@ -71,7 +77,7 @@ impl Member {
         };
         follow.first = Some(first);
         follow.reached = first;
-        follow.paused = record.paused;
+        follow.source_is_in(&record);
         self.learn(first, record);
         self.advance();
     }
@@ -79,7 +85,7 @@ impl Member {
     /// The sums that we are sent don't lead on from what we have, if anything.
     fn need_state(&mut self, first: Round) {
         if first == Round(0) {
-            return self.load(None);
+            return self.load(None, None);
         }
         let asked = self
             .follow
@@ -95,7 +101,7 @@ impl Member {
         let waiting =
             subscribed.is_some_and(|f| !self.round.is_some_and(|round| f.leads_on_from(round)));
         if waiting && self.work == Work::Idle && !self.fenced {
-            self.load(Some(manifest));
+            self.load(Some(manifest), None);
         }
     }
 
@@ -104,7 +110,7 @@ impl Member {
             return;
         };
         follow.reached = follow.reached.max(round.next());
-        follow.paused = record.paused;
+        follow.source_is_in(&record);
         self.learn(round.next(), record);
         self.advance();
     }

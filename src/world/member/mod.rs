@@ -51,7 +51,8 @@ pub enum Admit {
 enum Work {
     /// Nothing, or waiting for frames or messages.
     Idle,
-    Restoring(Task),
+    /// A Restore of that generation, or a follower's own if there is none.
+    Restoring(Task, Option<Generation>),
     Computing(Task),
     Applying(Task, SumSource),
 }
@@ -282,7 +283,7 @@ impl Member {
             ToWorker::Install(record) => self.install(record),
             ToWorker::Propose(record) => self.propose(record),
             ToWorker::Save => {
-                if self.round.is_some() && !matches!(self.work, Work::Restoring(_)) {
+                if self.round.is_some() && !matches!(self.work, Work::Restoring(..)) {
                     self.out.push(Command::Save { last: false });
                 }
             }

@@ -103,7 +103,7 @@ impl Member {
             self.follow = None;
             self.out.push(Command::Unfollow);
         } else if let Some(follow) = &mut self.follow {
-            follow.fenced_off(record.paused);
+            follow.fenced_off(record);
         }
         self.advance();
     }
@@ -131,10 +131,11 @@ impl Member {
         if self.follow.take().is_some() {
             self.out.push(Command::Unfollow);
         }
-        self.load(manifest);
+        self.load(manifest, Some(generation));
     }
 
-    pub(super) fn load(&mut self, manifest: Option<String>) {
+    /// Comes to a checkpoint's state; `told` by a Restore of that generation.
+    pub(super) fn load(&mut self, manifest: Option<String>, told: Option<Generation>) {
         if matches!(self.work, Work::Computing(_)) {
             self.out.push(Command::StopCompute);
         }
@@ -142,19 +143,19 @@ impl Member {
         self.round = None;
         self.has_last_sum = false;
         let task = self.new_task();
-        self.work = Work::Restoring(task);
+        self.work = Work::Restoring(task, told);
         self.out.push(Command::Restore { task, manifest });
     }
 
     pub(super) fn restored(&mut self, task: Task, round: Round, next: Next) {
-        if self.work != Work::Restoring(task) {
-            return;
-        }
+        let told = match self.work {
+            Work::Restoring(t, told) if t == task => told,
+            _ => return,
+        };
         self.work = Work::Idle;
         self.round = Some(round);
         self.next = next;
-        if self.follow.is_none() {
-            let generation = self.fence;
+        if let Some(generation) = told {
             self.tell(FromWorker::Ready {
                 generation,
                 round,

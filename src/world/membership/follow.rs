@@ -54,7 +54,7 @@ impl World {
     fn reaches(&self, worker: WorkerId) -> bool {
         self.pool
             .get(&worker)
-            .is_some_and(|n| n.session == Session::Open)
+            .is_some_and(|n| n.session == Session::Open && !n.released)
     }
 
     /// The member with the fewest followers; the first one has enough to do.
@@ -88,7 +88,7 @@ impl World {
 
     pub(super) fn source_lost(&mut self, now: Duration, worker: WorkerId) {
         if let Some(node) = self.pool.get_mut(&worker)
-            && !matches!(node.approach, Approach::Restoring)
+            && node.source().is_some()
         {
             node.approach = Approach::Idle;
             // Fed at the next tick: the source's own end may be on its way.
@@ -128,7 +128,7 @@ impl World {
         let newest = newest.filter(|(_, at)| stands_at.is_none_or(|round| *at <= round));
         let mut wanting = Vec::new();
         let mut fresh_from = None;
-        for (worker, node) in &mut self.pool {
+        for (worker, node) in self.pool.iter_mut().filter(|(_, n)| n.available()) {
             let Approach::Following { source, needs } = &mut node.approach else {
                 continue;
             };

@@ -32,7 +32,7 @@ impl World {
             return;
         };
         if node.released || matches!(self.phase, Phase::Ended(_)) {
-            self.pool.remove(&worker);
+            self.forget(worker);
             return;
         }
         node.session = Session::Broken { since: now };
@@ -55,13 +55,25 @@ impl World {
 
     /// A member can't reach a peer. Whether that peer is gone or just cut off
     /// is for us to find out.
-    pub(super) fn accuse(&mut self, by: WorkerId, peer: WorkerId, generation: Generation) {
+    pub(super) fn accuse(
+        &mut self,
+        now: Duration,
+        by: WorkerId,
+        peer: WorkerId,
+        generation: Generation,
+    ) {
         if !self.is_news(generation) {
             return;
         }
-        if let Some(node) = self.pool.get_mut(&peer)
-            && node.accused.is_none()
-        {
+        let member = self.current.as_ref().is_some_and(|r| r.has(peer));
+        let Some(node) = self.pool.get_mut(&peer) else {
+            if member {
+                // Let go before the change that has it as a member was entered.
+                self.prepare(now, Cause::Left(peer, Departure::Gone));
+            }
+            return;
+        };
+        if node.accused.is_none() {
             node.accused = Some((by, generation));
             let address = node.member.address.clone();
             self.out.push(Command::Probe(peer, address));
@@ -119,7 +131,7 @@ impl World {
     pub(super) fn bye(&mut self, now: Duration, worker: WorkerId, reason: String) {
         let released = self.pool.get(&worker).is_some_and(|n| n.released);
         if released {
-            self.pool.remove(&worker);
+            self.forget(worker);
         } else {
             let asked = self.pool.get(&worker).is_some_and(|n| n.leaving.is_some());
             let departure = match asked {
@@ -140,7 +152,7 @@ impl World {
     /// A process is gone for good. If the world needs it, the others reconcile.
     pub(super) fn depart(&mut self, now: Duration, worker: WorkerId, departure: Departure) {
         let needed = self.required().contains(&worker);
-        let Some(node) = self.pool.remove(&worker) else {
+        let Some(node) = self.forget(worker) else {
             return;
         };
         self.note(Note::Left {
@@ -148,11 +160,6 @@ impl World {
             name: node.name,
             departure: departure.clone(),
         });
-        if self.saving == Some(worker) {
-            self.saving = None;
-        }
-        self.strikes
-            .retain(|(a, b), _| *a != worker && *b != worker);
         self.drop_unheard_change(worker);
         match &mut self.phase {
             Phase::Preparing(p) => {
@@ -165,6 +172,16 @@ impl World {
             Phase::Running => self.feed_followers(),
             _ => {}
         }
+    }
+
+    /// Nothing is expected of it any more.
+    fn forget(&mut self, worker: WorkerId) -> Option<Node> {
+        if self.saving == Some(worker) {
+            self.saving = None;
+        }
+        self.strikes
+            .retain(|(a, b), _| *a != worker && *b != worker);
+        self.pool.remove(&worker)
     }
 
     /// Fences everybody with a new number and asks what they hold.
@@ -302,7 +319,7 @@ impl World {
             let reason = format!("worker {worker} reported micro-batches that another one holds");
             self.note(Note::Suspicious(reason.clone()));
             self.send(worker, ToWorker::Release(ReleaseReason::Evicted(reason)));
-            self.pool.remove(&worker);
+            self.forget(worker);
         }
         let here: Vec<WorkerId> = self
             .pool

@@ -210,7 +210,9 @@ impl World {
             FromWorker::NeedCheckpoint { round } => self.need_checkpoint(now, worker, round),
             FromWorker::Ack { generation } => self.acknowledged(worker, generation),
             FromWorker::Drain { reason } => self.drain(now, worker, reason),
-            FromWorker::PeerLost { peer, generation } => self.accuse(worker, peer, generation),
+            FromWorker::PeerLost { peer, generation } => {
+                self.accuse(now, worker, peer, generation);
+            }
             FromWorker::Committed {
                 manifest,
                 round,

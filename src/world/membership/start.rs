@@ -20,12 +20,16 @@ impl World {
             let reason = reason.clone();
             return self.send(worker, ToWorker::Release(reason));
         }
-        let asked = match (self.stopping, holdings.leaving) {
+        let asked = match (self.stopping, holdings.leaving || self.is_leaver(worker)) {
             (true, _) => Some(STOPS.to_owned()),
             (false, true) => Some("it asked to, in an earlier session".to_owned()),
             (false, false) => None,
         };
         if let Some(node) = self.pool.get_mut(&worker) {
+            if node.released {
+                // Its session broke before it heard of that.
+                return self.send(worker, ToWorker::Release(ReleaseReason::Drained));
+            }
             node.session = Session::Open;
             node.accused = None;
             node.told = holdings.fence;
@@ -74,6 +78,14 @@ impl World {
             }
             _ => self.feed_followers(),
         }
+    }
+
+    /// Whether it is on its way out by what is durable; who asked for that may
+    /// have been a person, so that it doesn't know.
+    fn is_leaver(&self, worker: WorkerId) -> bool {
+        let pending = self.pending.iter().map(|p| &p.record);
+        let mut records = self.current.iter().chain(pending);
+        records.any(|r| r.leavers.contains(&worker))
     }
 
     /// A session that broke is back. Whatever was missed is made good by the

@@ -6,15 +6,16 @@ use super::super::membership::{
     Command, Departure, Durable, Event, Note, Outcome, Probe, Settings, World,
 };
 use super::super::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
+use super::super::pool::Session;
 use super::super::{Member, Round, WorkerId};
 use super::Planted;
 use super::env::Env;
 use super::network::{Delivery, End, LinkId, Message};
 
 /// What it has asked somebody else for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Errand {
-    Probe(WorkerId),
+    Probe(WorkerId, String),
     FindStart,
 }
 
@@ -118,7 +119,7 @@ impl Coordinator {
         let weight = 1 + (worker.0 % 2) as u32;
         let member = Member {
             id: worker,
-            address: worker.to_string(),
+            address: env.ports[&worker].to_string(),
             weight,
         };
         let name = format!("node {worker}");
@@ -144,14 +145,18 @@ impl Coordinator {
     /// Somebody answers.
     pub fn errand(&mut self, env: &mut Env, index: usize) {
         let event = match self.errands.remove(index) {
-            Errand::Probe(worker) => {
-                let lives = env.alive.contains(&worker);
+            Errand::Probe(worker, address) => {
+                let listener = env.listener(&address);
+                let lives = listener == Some(worker);
                 let hidden = env.random.chance(if lives { 5 } else { 30 });
                 let probe = match (hidden, lives) {
                     (true, _) => Probe::Silent,
                     (false, true) => Probe::Accepted,
                     (false, false) => Probe::Refused,
                 };
+                if probe == Probe::Refused && listener.is_some() {
+                    env.count("another one answered");
+                }
                 env.log(|| format!("{worker:?} is probed: {probe:?}"));
                 Event::Probed(worker, probe)
             }
@@ -171,6 +176,7 @@ impl Coordinator {
 
     pub fn event(&mut self, env: &mut Env, event: Event) {
         let Some(world) = &mut self.world else { return };
+        let ticks = matches!(event, Event::Tick);
         let before = (world.current().cloned(), self.durable.pending.clone());
         let commands = world.handle(env.now, event);
         for command in &commands {
@@ -181,6 +187,16 @@ impl Coordinator {
                 let old = [&before.0, &before.1];
                 super::invariants::recomputed_at_most_what_was_lost(env, old, record, *recomputed);
             }
+        }
+        if ticks
+            && world.pool().iter().any(|(w, n)| {
+                let member = world.current().is_some_and(|r| r.has(*w));
+                let patience = self.settings.patience;
+                member
+                    && matches!(n.session, Session::Broken { since } if env.now >= since + patience)
+            })
+        {
+            env.count("kept while it trains");
         }
         self.execute(env, commands);
     }
@@ -199,7 +215,9 @@ impl Coordinator {
                     }
                 }
                 Command::Send(worker, message) => self.send(env, worker, message),
-                Command::Probe(worker, _) => self.errands.push(Errand::Probe(worker)),
+                Command::Probe(worker, address) => {
+                    self.errands.push(Errand::Probe(worker, address));
+                }
                 Command::FindStart => self.errands.push(Errand::FindStart),
                 Command::Note(note) => Self::note(env, &note),
                 Command::End(outcome) => {

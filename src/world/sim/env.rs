@@ -62,6 +62,8 @@ pub struct Env {
     pub store: Store,
     /// Processes that listen at their address.
     pub alive: BTreeSet<WorkerId>,
+    /// The port of everybody that ever came; one that is free is given again.
+    pub ports: BTreeMap<WorkerId, u32>,
     pub planted: Option<Planted>,
     /// How often each thing happened.
     pub counts: BTreeMap<&'static str, u64>,
@@ -91,6 +93,20 @@ impl Env {
     pub fn broken(&mut self, what: String) {
         self.log(|| format!("BROKEN {what}"));
         self.broken.push(what);
+    }
+
+    /// A process comes and listens.
+    pub fn settle(&mut self, worker: WorkerId) {
+        let free = |port: &u32| self.listener(&port.to_string()).is_none();
+        let port = (1..).find(free).unwrap_or_default();
+        self.alive.insert(worker);
+        self.ports.insert(worker, port);
+    }
+
+    /// Who answers at an address.
+    pub fn listener(&self, address: &str) -> Option<WorkerId> {
+        let at = |w: &&WorkerId| self.ports.get(w).is_some_and(|p| p.to_string() == address);
+        self.alive.iter().find(at).copied()
     }
 
     /// A process is gone.

@@ -19,6 +19,8 @@ pub enum Fault {
     ExchangeBroken,
     /// A worker and the coordinator, both alive, lose theirs.
     SessionBroken,
+    /// The same, and for a long time there is no way back.
+    CutOff,
     /// A follower and its source lose theirs.
     StreamBroken,
     /// The coordinator's process is gone, between any two commands.
@@ -36,11 +38,12 @@ pub enum Fault {
 use Fault::*;
 
 /// All kinds, with how often each is drawn.
-const KINDS: [(Fault, usize); 10] = [
+const KINDS: [(Fault, usize); 11] = [
     (WorkerKilled, 8),
     (EverybodyKilled, 1),
     (ExchangeBroken, 5),
     (SessionBroken, 5),
+    (CutOff, 3),
     (StreamBroken, 3),
     (CoordinatorKilled, 5),
     (StoreDown, 2),
@@ -82,6 +85,7 @@ impl Plan {
         let free = [
             ExchangeBroken,
             SessionBroken,
+            CutOff,
             StreamBroken,
             StoreDown,
             Drain,
@@ -115,6 +119,7 @@ impl Run {
             Stop => self.stop(),
             ExchangeBroken => self.cut(Kind::Exchange),
             SessionBroken => self.cut(Kind::Control),
+            CutOff => self.cut_off(),
             StreamBroken => self.cut(Kind::Stream),
             EverybodyKilled => {
                 living.iter().for_each(|worker| self.kill(*worker, 0));
@@ -144,6 +149,22 @@ impl Run {
         }
         let link = self.env.random.pick(&up);
         self.env.net.cut(link, &mut self.env.random);
+        true
+    }
+
+    fn cut_off(&mut self) -> bool {
+        let steps = self.env.random.range(100, 1000) as u64;
+        let with_session = self.processes.values_mut().filter(|p| p.session.is_some());
+        let mut with_session: Vec<_> = with_session.collect();
+        if with_session.is_empty() {
+            return false;
+        }
+        let chosen = self.env.random.below(with_session.len());
+        let process = with_session.swap_remove(chosen);
+        process.cut_off_until = self.env.step + steps;
+        if let Some(link) = process.session {
+            self.env.net.cut(link, &mut self.env.random);
+        }
         true
     }
 
@@ -196,6 +217,7 @@ pub fn name(fault: Fault) -> &'static str {
         EverybodyKilled => "everybody killed",
         ExchangeBroken => "exchange broken",
         SessionBroken => "session broken",
+        CutOff => "cut off",
         StreamBroken => "stream broken",
         CoordinatorKilled => "coordinator killed",
         StoreDown => "store down",

@@ -17,6 +17,8 @@ pub struct Process {
     pub member: Member,
     pub engine: Engine,
     pub session: Option<LinkId>,
+    /// It doesn't reach the coordinator before this step.
+    pub cut_off_until: u64,
     /// Snapshots on their way to the store.
     pub uploads: Vec<Checkpoint>,
     pub draining: bool,
@@ -52,6 +54,7 @@ impl Process {
             member: Member::new(id, std::sync::Arc::new(buckets)),
             engine: Engine::default(),
             session: None,
+            cut_off_until: 0,
             uploads: Vec::new(),
             draining: false,
             exited: None,

@@ -72,6 +72,7 @@ impl Run {
             net: Network::default(),
             store: Store::default(),
             alive: Default::default(),
+            ports: BTreeMap::new(),
             planted,
             counts: BTreeMap::new(),
             computed: BTreeMap::new(),
@@ -172,6 +173,9 @@ impl Run {
         if !std::mem::replace(&mut self.healed, true) {
             self.env.log(|| "no more faults".into());
             self.slowness.fill(32);
+            self.processes
+                .values_mut()
+                .for_each(|p| p.cut_off_until = 0);
             self.env.store.failing = 0;
         }
         let settings = &self.coordinator.settings;
@@ -219,7 +223,8 @@ impl Run {
             if !process.uploads.is_empty() {
                 actions.push((Action::Upload(id), weight.div_ceil(4)));
             }
-            if up && process.session.is_none() {
+            let reaches = up && process.cut_off_until <= self.env.step;
+            if reaches && process.session.is_none() {
                 actions.push((Action::OpenSession(id), weight.div_ceil(4)));
             }
         }
@@ -261,7 +266,7 @@ impl Run {
     fn register(&mut self) {
         self.coming -= 1;
         let id = self.coordinator.register();
-        self.env.alive.insert(id);
+        self.env.settle(id);
         self.processes.insert(id, Process::new(id));
         self.process(id, Process::open_session);
     }

@@ -264,3 +264,28 @@ fn an_answer_to_a_question_that_no_longer_matters_is_ignored() {
     };
     assert_eq!(told_of(&commands), [&ready]);
 }
+
+#[test]
+fn a_state_that_comes_late_names_the_restore_that_asked_for_it() {
+    let mut worker = Worker::new(ME);
+    worker.told(ToWorker::Restore {
+        generation: generation(1),
+        manifest: None,
+    });
+    let prepare = ToWorker::Prepare {
+        generation: generation(2),
+    };
+    assert_eq!(worker.told(prepare), [], "it restores");
+    let commands = worker.restored_at(0);
+    let [
+        FromWorker::Ready {
+            generation: answered,
+            ..
+        },
+        FromWorker::Report { .. },
+    ] = told_of(&commands)[..]
+    else {
+        panic!("{commands:?} is not Ready and Report");
+    };
+    assert_eq!(*answered, generation(1));
+}

@@ -216,3 +216,56 @@ fn who_is_no_member_has_no_sums_to_offer() {
     let commands = worker.on(Event::Subscribe(WorkerId(5)));
     assert_eq!(commands, [Command::RefuseSubscription(WorkerId(5))]);
 }
+
+#[test]
+fn the_named_source_keeps_its_sum_while_it_follows_the_one_that_fetches_it() {
+    const LAST: WorkerId = WorkerId(3);
+    let mut worker = Worker::restored(ME);
+    worker.told(ToWorker::Follow {
+        source: FIRST,
+        address: "node:1".into(),
+    });
+    worker.on(Event::Subscribed {
+        from: FIRST,
+        first: Round(0),
+        record: world(1, &[1, 3]),
+    });
+    worker.on(Event::Streamed {
+        from: FIRST,
+        round: Round(0),
+        record: world(1, &[1, 3]),
+    });
+    worker.applied();
+
+    // Worker 1 is gone, and too few are left: 3 needs the sum that only we hold.
+    let record = GenerationRecord {
+        base: Round(1),
+        source: Some(node(2)),
+        paused: true,
+        ..world(2, &[3])
+    };
+    worker.told(ToWorker::Install(record.clone()));
+    worker.told(ToWorker::Follow {
+        source: LAST,
+        address: "node:3".into(),
+    });
+    let commands = worker.on(Event::Subscribed {
+        from: LAST,
+        first: Round(0),
+        record: record.clone(),
+    });
+    assert_eq!(commands, [], "3 will come to where we are");
+    assert!(worker.member.holdings().has_last_sum);
+    let commands = worker.on(Event::Streamed {
+        from: LAST,
+        round: Round(0),
+        record,
+    });
+    let (generation, round, source) = (generation(2), Round(1), Some(LAST));
+    let ready = FromWorker::Ready {
+        generation,
+        round,
+        source,
+    };
+    assert_eq!(told_of(&commands), [&ready]);
+}

@@ -51,3 +51,27 @@ fn followers_spread_over_the_members() {
     };
     assert_eq!((followers(1), followers(2)), (2, 2));
 }
+
+#[test]
+fn who_has_been_let_go_is_not_asked_for_a_checkpoint() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    c.hello(3);
+    c.says(3, FromWorker::NeedCheckpoint { round: Round(1) });
+    assert_eq!(c.told(2), [&ToWorker::Save]);
+    c.drain(2);
+    c.on(Event::Stop);
+    let drained = c.world.number;
+    c.progresses(1, drained, 4);
+    assert_eq!(c.released(2), Some(&ReleaseReason::Drained));
+    c.on(Event::Tick);
+    assert_eq!(c.told(2), [] as [&ToWorker; 0]);
+    c.says(
+        2,
+        FromWorker::Bye {
+            reason: "Drained".into(),
+        },
+    );
+    let stopped = c.world.number;
+    c.progresses(1, stopped, 5);
+    assert_eq!(c.told(1), [&ToWorker::Save], "nobody else is at it");
+}

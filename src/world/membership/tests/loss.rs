@@ -169,3 +169,22 @@ fn where_all_members_are_gone_the_world_goes_on_from_a_follower() {
     assert_eq!(c.members(), [2]);
     assert_eq!(c.current().map(|r| r.base), Some(Round(5)));
 }
+
+#[test]
+fn a_member_without_a_session_is_kept_while_rounds_are_completed() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    let generation = c.current().map(|r| r.generation).unwrap_or_default();
+    c.on(Event::SessionBroken(worker(2)));
+    c.on(Event::Probed(worker(2), Probe::Accepted));
+    for round in 1..4 {
+        c.now += PATIENCE / 2;
+        c.progresses(1, generation, round);
+        c.on(Event::Tick);
+        assert_eq!(c.done, []);
+    }
+    c.now += PATIENCE;
+    c.progresses(1, generation, 3);
+    c.on(Event::Tick);
+    assert!(c.is_told(1, "Prepare"), "the rounds stand still");
+    assert_eq!(c.world.pool().len(), 1);
+}

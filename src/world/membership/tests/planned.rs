@@ -185,3 +185,65 @@ fn below_the_minimum_the_world_pauses_and_names_what_it_waits_for() {
     assert_eq!(c.members(), [1, 3]);
     assert_eq!(c.world.phase_name(), "running");
 }
+
+#[test]
+fn who_did_not_hear_that_it_may_go_is_told_again() {
+    let mut c = with_a_newcomer();
+    let installed = c.current().map(|r| r.generation).unwrap_or_default();
+    c.hello(4);
+    c.drain(4);
+    assert_eq!(c.released(4), Some(&ReleaseReason::Drained));
+    let holdings = Holdings {
+        leaving: true,
+        ..Holdings::default()
+    };
+    c.hello_with(4, holdings);
+    assert_eq!(c.told(4), [&ToWorker::Release(ReleaseReason::Drained)]);
+    c.on(Event::SessionBroken(worker(4)));
+    assert_eq!(c.current().map(|r| r.generation), Some(installed));
+    assert!(!c.world.pool().contains_key(&worker(4)));
+}
+
+#[test]
+fn a_leaver_of_a_coordinator_that_crashed_does_not_join_again() {
+    let mut before = Coordinator::running(auto(), &[1, 2]);
+    before.drain(2);
+    let change = before.world.number;
+    before.progresses(2, change, 4);
+    assert_eq!(before.released(2), None, "worker 1 may lack the sum");
+    let mut c = before.restarted();
+    for id in [1, 2] {
+        c.hello_with(
+            id,
+            Holdings {
+                installed: change,
+                fence: change,
+                ..Holdings::default()
+            },
+        );
+    }
+    c.reports(1, change, 4, &[]);
+    c.reports(2, change, 4, &[]);
+    assert_eq!(c.members(), [1]);
+    assert!(!c.is_told(2, "Follow"), "it was on its way out");
+    c.everybody_progresses(&[1], 4);
+    assert_eq!(c.released(2), Some(&ReleaseReason::Drained));
+}
+
+#[test]
+fn a_member_that_is_not_here_any_more_is_not_waited_for() {
+    let mut c = with_a_newcomer();
+    let change = c.world.number;
+    c.says(3, FromWorker::Ack { generation: change });
+    c.progresses(1, change, 6);
+    c.world.pool.remove(&worker(3));
+    let peer = worker(3);
+    c.says(
+        1,
+        FromWorker::PeerLost {
+            peer,
+            generation: change,
+        },
+    );
+    assert!(c.is_told(1, "Prepare") && c.is_told(2, "Prepare"));
+}

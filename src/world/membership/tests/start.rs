@@ -234,3 +234,44 @@ fn a_stranger_from_another_world_is_put_out() {
     );
     assert!(matches!(c.released(9), Some(ReleaseReason::Evicted(_))));
 }
+
+#[test]
+fn what_a_worker_did_before_a_restore_is_no_answer_to_it() {
+    let mut c = Coordinator::running(auto(), &[1]);
+    c.hello(2);
+    c.dies(1);
+    let (generation, holdings) = (c.world.number, Holdings::default());
+    c.says(
+        2,
+        FromWorker::Report {
+            generation,
+            holdings,
+        },
+    );
+    assert!(c.done.contains(&Command::FindStart), "it holds no state");
+    c.on(Event::Start {
+        manifest: Some("round 4".into()),
+        round: Round(4),
+    });
+    assert!(c.is_told(2, "Restore"));
+    let (generation, source) = (Generation::NONE, None);
+    let ready = FromWorker::Ready {
+        generation,
+        round: Round(0),
+        source,
+    };
+    c.says(2, ready);
+    let error = "worker 1 is gone".into();
+    c.says(2, FromWorker::SourceLost { error });
+    assert_eq!(c.done, []);
+    c.restored(2, 4);
+    assert!(c.is_told(2, "Prepare"), "all that it waits for is here");
+    c.says(
+        2,
+        FromWorker::SourceLost {
+            error: "again".into(),
+        },
+    );
+    c.reports(2, Generation::NONE, 4, &[]);
+    assert_eq!(c.members(), [2]);
+}
