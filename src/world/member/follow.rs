@@ -101,6 +101,9 @@ impl Member {
         let waiting =
             subscribed.is_some_and(|f| !self.round.is_some_and(|round| f.leads_on_from(round)));
         if waiting && self.work == Work::Idle && !self.fenced {
+            if let Some(follow) = &mut self.follow {
+                follow.asked = false; // if this answers an older question, we ask anew
+            }
             self.load(Some(manifest), None);
         }
     }

@@ -269,3 +269,19 @@ fn the_named_source_keeps_its_sum_while_it_follows_the_one_that_fetches_it() {
     };
     assert_eq!(told_of(&commands), [&ready]);
 }
+
+#[test]
+fn a_checkpoint_that_answers_an_older_question_is_not_the_last() {
+    let mut worker = follower();
+    let restore_from = |round: u64| ToWorker::RestoreFrom {
+        manifest: format!("round {round}"),
+    };
+    let commands = worker.told(restore_from(2));
+    assert!(matches!(commands[..], [Command::Restore { .. }]));
+    assert_eq!(worker.told(restore_from(5)), [], "it restores");
+    let commands = worker.restored_at(2);
+    let need = FromWorker::NeedCheckpoint { round: Round(5) };
+    assert_eq!(told_of(&commands), [&need]);
+    let commands = worker.told(restore_from(5));
+    assert!(matches!(commands[..], [Command::Restore { .. }]));
+}
