@@ -257,6 +257,26 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
+fn the_same_command_twice_at_once_is_refused_and_the_first_goes_on() {
+    let place = Place::with(&mnist());
+    let (mut first, url) = waiting(&place, &[]);
+    let set = [
+        "--listen",
+        "127.0.0.1:0",
+        "--set",
+        "data.options.train_limit=640",
+    ];
+    let second = place.coordinator(&set).output().unwrap();
+    let text = said(&second, USAGE);
+    for word in ["trained by another process", "lock", "--new"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let mut joined = Process::start("worker", &mut worker(&url, &[]));
+    assert_eq!(first.end().code(), Some(0));
+    assert_eq!(joined.end().code(), Some(0));
+}
+
+#[test]
 fn peers_are_not_listened_for_beyond_loopback_without_a_token() {
     let text = worker_says("127.0.0.1:1", &["--peer-listen", "0.0.0.0:0"], USAGE);
     assert!(text.contains("EBBTIDE_TOKEN"), "{text}");

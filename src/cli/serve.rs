@@ -198,6 +198,17 @@ impl Stop {
                 "all workers have ended"
             }
         };
+        // A shell or `timeout` may tell the process and then its whole group:
+        // that is one signal still.
+        let echo = tokio::time::sleep(crate::worker::SIGNAL_ECHO);
+        tokio::pin!(echo);
+        loop {
+            tokio::select! {
+                () = &mut echo => break,
+                _ = term.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
         tokio::spawn(async move {
             tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
             std::process::exit(Exit::Interrupted.number().into());

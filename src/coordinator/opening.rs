@@ -1,7 +1,8 @@
 //! Which run this is: a new one, one that goes on, one that is complete, or
 //! one that must not be continued like this.
 
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 
 use super::config::{Config, Fork};
 use crate::checkpoint::{
@@ -16,6 +17,24 @@ use crate::strategy::{self, Plan};
 /// Why a run can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpeningError {
+    /// The run's folder can't be made or written.
+    #[error("{path}: {source}; give another --out", path = path.display())]
+    Folder {
+        /// Which file.
+        path: PathBuf,
+        /// What happened.
+        source: std::io::Error,
+    },
+    /// The same command is at work already.
+    #[error(
+        "this run is being trained by another process on this machine (it holds {path}): \
+         watch that one, end it first, or give another --out or --new",
+        path = path.display()
+    )]
+    Running {
+        /// The lock that it holds.
+        path: PathBuf,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -75,6 +94,8 @@ pub(super) struct OpenRun {
     pub incarnation: u32,
     /// The checkpoint to start from.
     pub start: Option<Manifest>,
+    /// Held for as long as this coordinator runs.
+    pub lock: File,
 }
 
 pub(super) enum Opened {
@@ -125,6 +146,7 @@ pub(super) async fn open(config: &Config, plan: &Plan) -> Result<Opened, Opening
         let summary = complete(config, manifest, &run, &folder).await;
         return Ok(Opened::Complete(Box::new(summary)));
     }
+    let lock = lock(&folder)?;
     let owner = config.owner.as_deref().unwrap_or("unknown");
     let incarnation = run.take_incarnation(owner).await?;
     let opened = OpenRun {
@@ -134,8 +156,32 @@ pub(super) async fn open(config: &Config, plan: &Plan) -> Result<Opened, Opening
         damages,
         incarnation,
         start,
+        lock,
     };
     Ok(Opened::Run(Box::new(opened)))
+}
+
+/// The same command twice at once: the second one must not take over from the
+/// first. The lock ends with its process, however that ends.
+fn lock(folder: &Path) -> Result<File, OpeningError> {
+    let path = folder.join("lock");
+    let io = |source| OpeningError::Folder {
+        path: path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let mut options = File::options();
+    let file = options.create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpeningError::Running { path }),
+        // A file system without locks: as safe as it was before.
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(path = %path.display(), %error, "the run's folder can't be locked");
+            Ok(file)
+        }
+    }
 }
 
 fn fork_id(identity: &Identity, fork: &Fork) -> String {
@@ -268,8 +314,7 @@ async fn complete(
     };
     super::report::fill_from_history(&mut summary, folder, run.run());
     if config.job.checkpoint.export_weights {
-        // Anew: the coordinator may have been killed before it came to this.
-        summary.weights = super::report::export_weights(run, folder).await;
+        summary.weights = super::report::exported_weights(run, folder).await;
     }
     summary
 }

@@ -1,6 +1,7 @@
 //! What `ebbtide status` shows.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -15,6 +16,7 @@ pub(super) fn json(
     world: &World,
     report: &Report,
     registered: &BTreeMap<WorkerId, Registered>,
+    now: Duration,
 ) -> String {
     let record = world.current();
     let workers: Vec<_> = world
@@ -39,7 +41,7 @@ pub(super) fn json(
         })
         .collect();
     let waiting = world
-        .waiting()
+        .waiting(now)
         .map(|(missing, next)| json!({"missing": missing, "next": next}));
     json!({
         "job": report.job(),
@@ -47,7 +49,7 @@ pub(super) fn json(
         "phase": world.phase_name(),
         "generation": record.map(|r| r.generation.to_string()),
         "members": record.map_or(0, |r| r.members.len()),
-        "step": report.step,
+        "step": report.step_reached(),
         "round": world.reached().0,
         "waiting": waiting,
         "workers": workers,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::headline::{Headline, Tone};
 use super::printable;
-use super::progress::EpochLine;
+use super::progress::{EpochLine, width};
 
 /// Redraws on a terminal are at least this far apart.
 const REDRAW: Duration = Duration::from_millis(100);
@@ -145,8 +145,14 @@ impl<W: Write> Screen<W> {
         self.last = Some(now);
         if self.terminal.live {
             self.drawn = None;
-            let text = self.fitted(line);
-            self.put(&format!("{ERASE}{text}\n"));
+            // What stays has everything in it, even if it takes two rows.
+            let full = line.full();
+            let text = if width(&full) < self.terminal.columns {
+                full
+            } else {
+                line.plain()
+            };
+            self.put(&format!("{ERASE}{}\n", printable(&text)));
         } else {
             self.put(&format!("{}\n", printable(&line.plain())));
         }

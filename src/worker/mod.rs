@@ -28,6 +28,7 @@ mod sums;
 mod trailer;
 
 pub use config::{Config, DevicesChoice};
+pub(crate) use signals::SIGNAL_ECHO;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,6 +12,9 @@ use super::Ended;
 use super::driver::Input;
 use crate::world::message::ReleaseReason;
 
+/// What comes so soon after a signal is the same one: a shell or `timeout`
+/// tells the process and then its whole group.
+pub const SIGNAL_ECHO: Duration = Duration::from_millis(50);
 /// Exit code of a second signal, as a shell would tell it.
 const INTERRUPTED: i32 = 130;
 
@@ -33,6 +37,8 @@ pub(super) struct Signals {
 #[derive(Default)]
 struct State {
     first: Option<Told>,
+    /// Signals before this are echoes of the first.
+    echo_until: Option<Instant>,
     driver: Option<SyncSender<Input>>,
 }
 
@@ -66,16 +72,21 @@ impl Signals {
     fn heard(&self, told: Told) {
         let driver = {
             let mut state = self.state();
+            if state.echo_until.is_some_and(|until| Instant::now() < until) {
+                return;
+            }
             if state.first.replace(told).is_some() {
                 // Whatever state we are in, and whoever is stuck.
                 std::process::exit(INTERRUPTED);
             }
+            state.echo_until = Some(Instant::now() + SIGNAL_ECHO);
             state.driver.clone()
         };
-        tracing::info!("{}: leaving; a second signal stops at once", told.name());
         let signals = self.clone();
         // The driver's inbox may be full, and the next signal must be heard.
         tokio::task::spawn_blocking(move || {
+            std::thread::sleep(SIGNAL_ECHO); // said when the next one counts
+            tracing::info!("{}: leaving; a second signal stops at once", told.name());
             let drain = Input::Drain(told.name().into());
             if driver.is_none_or(|driver| driver.send(drain).is_err()) {
                 signals.told.notify_waiters();

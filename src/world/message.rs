@@ -107,6 +107,9 @@ pub enum FromWorker {
         round: Round,
         /// What it has done so far.
         counters: WorkerCounters,
+        /// Members whose part of the round is missing here, its own share
+        /// being done.
+        awaits: Vec<WorkerId>,
     },
     /// Restored, or caught up with its source.
     Ready {

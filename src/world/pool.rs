@@ -59,6 +59,8 @@ pub struct Node {
     pub progress: (Generation, Round),
     /// What it has done so far.
     pub counters: WorkerCounters,
+    /// Members whose part of the round is missing there.
+    pub awaits: Vec<WorkerId>,
     /// It asked to leave.
     pub leaving: Option<String>,
     /// A peer said it can't be reached, in this generation.

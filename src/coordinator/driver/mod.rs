@@ -4,6 +4,7 @@ mod errands;
 mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ struct OpenSession {
 pub(super) struct Driver {
     plan: Arc<Plan>,
     run: RunStore,
+    /// On the run's folder, for as long as we live.
+    _lock: File,
     checkpoint_url: String,
     data_url: String,
     world: World,
@@ -118,6 +121,7 @@ impl Driver {
             checkpoint_url: absolute(&config.checkpoint_url()),
             data_url: config.job.data.url.clone(),
             run: opened.run,
+            _lock: opened.lock,
             plan,
             world,
             report,
@@ -220,7 +224,7 @@ impl Driver {
             Call::Said { session, body } => self.said(session, body)?,
             Call::Closed { session } => self.closed(session)?,
             Call::Status { reply } => {
-                let json = status::json(&self.world, &self.report, &self.registered);
+                let json = status::json(&self.world, &self.report, &self.registered, self.now());
                 let _ = reply.send(pb::StatusReply { json });
             }
             Call::Drain { worker, reply } => {

@@ -13,6 +13,9 @@ use crate::observe::{Event, History, Summary, summary};
 use crate::strategy::Plan;
 use crate::world::membership::Outcome;
 
+/// The weights alone, in the run's folder.
+const WEIGHTS: &str = "weights.safetensors";
+
 impl Report {
     /// The last words, and what the run came to.
     pub(in crate::coordinator) async fn finish(
@@ -110,11 +113,8 @@ impl Report {
 
 /// Writes the weights alone, for whoever doesn't want a checkpoint; where to. A
 /// full disk here is no failure of the training: `ebbtide export` makes up for it.
-pub(in crate::coordinator) async fn export_weights(
-    run: &RunStore,
-    folder: &Path,
-) -> Option<String> {
-    let to = folder.join("weights.safetensors");
+async fn export_weights(run: &RunStore, folder: &Path) -> Option<String> {
+    let to = folder.join(WEIGHTS);
     match export_run(run, &to).await {
         Ok(_) => Some(to.display().to_string()),
         Err(error) => {
@@ -122,6 +122,19 @@ pub(in crate::coordinator) async fn export_weights(
             None
         }
     }
+}
+
+/// Where the weights of a complete run are; written now if the coordinator was
+/// killed before it came to that.
+pub(in crate::coordinator) async fn exported_weights(
+    run: &RunStore,
+    folder: &Path,
+) -> Option<String> {
+    let there = folder.join(WEIGHTS);
+    if there.exists() {
+        return Some(there.display().to_string());
+    }
+    export_weights(run, folder).await
 }
 
 /// What the run's folder knows of a run that was complete before this start.

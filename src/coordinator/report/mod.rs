@@ -29,7 +29,7 @@ use crate::strategy::Plan;
 use crate::world::membership::{Command, Durable, Note, World};
 use crate::world::{Generation, Round, WorkerId};
 
-pub(super) use ending::{export_weights, fill_from_history};
+pub(super) use ending::{exported_weights, fill_from_history};
 
 /// The history's counter of the newest step that anybody told of: what a new
 /// start of the coordinator compares a checkpoint with.
@@ -276,7 +276,8 @@ impl Report {
         self.reached = self.reached.max(self.course.steps_after(round.0));
     }
 
-    fn step_reached(&self) -> u64 {
+    /// The newest training step that anybody is known to have finished.
+    pub(super) fn step_reached(&self) -> u64 {
         self.step.max(self.reached)
     }
 
@@ -302,7 +303,7 @@ impl Report {
 
     /// No wait over ten seconds is silent.
     pub(super) fn tick(&mut self, now: Duration, world: &World) {
-        let (missing, next) = world.waiting().unwrap_or_default();
+        let (missing, next) = world.waiting(now).unwrap_or_default();
         let missing: BTreeSet<String> = missing.into_iter().collect();
         if let Some(stall) = self.stalls.watch(now, &missing, &next) {
             let since_seconds = stall.since().as_secs_f64();

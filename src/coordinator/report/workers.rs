@@ -216,7 +216,7 @@ fn leave_reason(departure: &Departure) -> LeaveReason {
     match departure {
         Departure::Gone | Departure::Unreachable | Departure::Said(_) => LeaveReason::Lost,
         Departure::Silent | Departure::Unanswered => LeaveReason::Silent,
-        Departure::CutOff { .. } => LeaveReason::Evicted,
+        Departure::Hung | Departure::CutOff { .. } => LeaveReason::Evicted,
         Departure::Drained(_) => LeaveReason::Drained,
     }
 }

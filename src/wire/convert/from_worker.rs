@@ -26,6 +26,7 @@ impl From<FromWorker> for FromBody {
                 generation,
                 round,
                 counters,
+                awaits,
             } => FromBody::Progress(pb::Progress {
                 generation: Some(generation.into()),
                 round: round.0,
@@ -34,6 +35,7 @@ impl From<FromWorker> for FromBody {
                     sums_fetched: counters.sums_fetched,
                     steps: counters.steps,
                 }),
+                awaits: awaits.iter().map(|w| w.0).collect(),
             }),
             FromWorker::Ready {
                 generation,
@@ -95,6 +97,7 @@ impl TryFrom<FromBody> for FromWorker {
                         sums_fetched: c.sums_fetched,
                         steps: c.steps,
                     },
+                    awaits: m.awaits.into_iter().map(WorkerId).collect(),
                 }
             }
             FromBody::Ready(m) => FromWorker::Ready {

@@ -48,10 +48,14 @@ impl Driver {
         if let Some(round) = self.member.round() {
             let generation = self.member.installed();
             let counters = self.counters;
+            let exchange = self.member.exchange();
+            let done = self.computing.is_none();
+            let awaits = exchange.filter(|_| done).map(|x| x.awaits());
             self.session.tell(FromWorker::Progress {
                 generation,
                 round,
                 counters,
+                awaits: awaits.unwrap_or_default(),
             });
         }
         if self.is_first()

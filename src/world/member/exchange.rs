@@ -233,6 +233,27 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whose part is missing here: contributions to our buckets, finished
+    /// buckets of the others, trailers.
+    pub fn awaits(&self) -> Vec<WorkerId> {
+        let lacks = |rank: &usize| {
+            let rank = *rank;
+            let contributed = self.contributed.iter().all(|got| got.contains(&rank));
+            let reduced = self.reduced[rank].len() == self.buckets[rank] as usize;
+            let trailer = match (self.rank, rank) {
+                _ if self.trailer => true,
+                (0, _) => self.trailers.contains(&rank),
+                (_, first) => first != 0,
+            };
+            !(contributed && reduced && trailer)
+        };
+        let others = (0..self.members.len()).filter(|rank| *rank != self.rank);
+        others
+            .filter(lacks)
+            .map(|rank| self.members[rank])
+            .collect()
+    }
+
     /// Whether the whole sum and its trailer are at hand.
     pub fn is_complete(&self) -> bool {
         self.missing == 0 && self.trailer
@@ -267,11 +288,14 @@ mod tests {
     #[test]
     fn the_sum_is_complete_with_all_buckets_and_the_trailer() {
         let mut x = exchange(2, 2, 1);
+        assert_eq!(x.awaits(), [WorkerId(1)]);
         assert_eq!(x.contributed(WorkerId(1), 0), Ok(false));
         assert_eq!(x.contributed(WorkerId(2), 0), Ok(true));
         assert_eq!(x.reduced(WorkerId(1), 0), Ok(()));
+        assert_eq!(x.awaits(), [WorkerId(1)], "its trailer");
         assert!(!x.is_complete(), "nothing is applied before the trailer");
         assert_eq!(x.trailer_reduced(WorkerId(1)), Ok(()));
+        assert_eq!(x.awaits(), []);
         assert!(x.is_complete());
     }
 

@@ -315,6 +315,7 @@ impl Member {
                 generation,
                 round,
                 counters: Default::default(),
+                awaits: Vec::new(),
             });
         }
     }

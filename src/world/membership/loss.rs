@@ -81,11 +81,13 @@ impl World {
     }
 
     pub(super) fn probed(&mut self, now: Duration, worker: WorkerId, probe: Probe) {
-        if let Phase::Recovering { awaited, .. } = &self.phase
+        if let Phase::Recovering { awaited, alive, .. } = &mut self.phase
             && awaited.contains(&worker)
         {
-            if probe == Probe::Refused {
-                self.give_up_recorded(now, worker);
+            match probe {
+                Probe::Refused => self.give_up_recorded(now, worker),
+                Probe::Accepted => drop(alive.insert(worker)),
+                Probe::Silent => drop(alive.remove(&worker)),
             }
             return;
         }
@@ -312,6 +314,7 @@ impl World {
         let before = self.current.replace(record.clone());
         self.pending = None;
         self.phase = Phase::Running;
+        self.advanced = now;
         self.started = true;
         self.saving = None;
         self.persist();
@@ -365,12 +368,10 @@ impl World {
         worker: WorkerId,
         generation: Generation,
         round: Round,
-        counters: super::super::message::WorkerCounters,
     ) {
         self.advance(now, round);
         if let Some(node) = self.pool.get_mut(&worker) {
             node.progress = (generation, round);
-            node.counters = counters;
         }
         let entered = self
             .pending

@@ -18,6 +18,7 @@
 
 mod event;
 mod follow;
+mod hung;
 mod loss;
 mod planned;
 mod reason;
@@ -45,6 +46,8 @@ enum Phase {
     },
     /// A coordinator that started again waits for the members it knows of.
     Recovering {
+        /// Those that answered when they were last asked whether they live.
+        alive: BTreeSet<WorkerId>,
         since: Duration,
         awaited: BTreeSet<WorkerId>,
     },
@@ -92,6 +95,8 @@ pub struct World {
     reached: Round,
     /// When that was last news.
     advanced: Duration,
+    /// The longest that a round has taken.
+    longest: Duration,
     started: bool,
     /// When a member last lost a peer that lives.
     strikes: BTreeMap<(WorkerId, WorkerId), Duration>,
@@ -130,6 +135,7 @@ impl World {
             stopping: false,
             reached: Round(0),
             advanced: now,
+            longest: Duration::ZERO,
             started: false,
             strikes: BTreeMap::new(),
             idle_told: Vec::new(),
@@ -142,6 +148,7 @@ impl World {
                 cause: Cause::Planned("planned before the coordinator started again".into()),
             });
             world.phase = Phase::Recovering {
+                alive: BTreeSet::new(),
                 since: now,
                 awaited,
             };
@@ -197,8 +204,13 @@ impl World {
                 generation,
                 round,
                 counters,
+                awaits,
             } => {
-                self.progress(now, worker, generation, round, counters);
+                if let Some(node) = self.pool.get_mut(&worker) {
+                    node.counters = counters;
+                    node.awaits = awaits;
+                }
+                self.progress(now, worker, generation, round);
             }
             FromWorker::Ready {
                 generation,
@@ -224,13 +236,6 @@ impl World {
             FromWorker::SourceLost { .. } => self.source_lost(now, worker),
             FromWorker::JobFailed { error } => self.job_failed(error),
             FromWorker::Bye { reason } => self.bye(now, worker, reason),
-        }
-    }
-
-    /// Somebody has applied so many rounds.
-    fn advance(&mut self, now: Duration, round: Round) {
-        if round > self.reached {
-            (self.reached, self.advanced) = (round, now);
         }
     }
 

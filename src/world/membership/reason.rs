@@ -16,6 +16,8 @@ pub enum Departure {
     Silent,
     /// It did not say what it holds when the others waited for it.
     Unanswered,
+    /// The others waited for its part of a round far longer than any has taken.
+    Hung,
     /// It and a member that came earlier can't reach each other.
     CutOff {
         /// The member.
@@ -34,6 +36,7 @@ impl fmt::Display for Departure {
             Departure::Unreachable => f.write_str("neither we nor its peers reach it"),
             Departure::Silent => f.write_str("silent for too long"),
             Departure::Unanswered => f.write_str("did not answer in time"),
+            Departure::Hung => f.write_str("the others waited too long for its part"),
             Departure::CutOff { from } => write!(
                 f,
                 "it and worker {from} can't reach each other; the later one goes"

@@ -52,6 +52,7 @@ impl World {
             told: Generation::NONE,
             progress: (holdings.installed, holdings.round.unwrap_or_default()),
             counters: Default::default(),
+            awaits: Vec::new(),
             leaving: asked,
             accused: None,
             released: false,
@@ -143,6 +144,28 @@ impl World {
         if let Phase::Recovering { awaited, .. } = &mut self.phase {
             awaited.remove(&gone);
             self.try_recover(now);
+        }
+    }
+
+    /// Whoever did not come back in time is given up, unless its process answers:
+    /// a world that still trains must not get a second one beside it.
+    fn recover_without(&mut self, now: Duration) {
+        let Phase::Recovering {
+            since,
+            awaited,
+            alive,
+        } = &mut self.phase
+        else {
+            return;
+        };
+        *since = now;
+        let alive = std::mem::take(alive);
+        let gone: Vec<WorkerId> = awaited.difference(&alive).copied().collect();
+        for worker in gone {
+            self.give_up_recorded(now, worker);
+        }
+        if matches!(self.phase, Phase::Recovering { .. }) {
+            self.probe_recorded();
         }
     }
 
@@ -308,18 +331,14 @@ impl World {
             self.depart(now, worker, Departure::Silent);
         }
         match &self.phase {
-            Phase::Recovering { since, awaited } if overdue(*since) => {
-                let gone: Vec<WorkerId> = awaited.iter().copied().collect();
-                for worker in gone {
-                    self.give_up_recorded(now, worker);
-                }
-            }
+            Phase::Recovering { since, .. } if overdue(*since) => self.recover_without(now),
             Phase::Preparing(p) if overdue(p.since) => {
                 for worker in self.unreported(&p.clone()) {
                     self.evict(now, worker, Departure::Unanswered);
                 }
             }
             Phase::Running => {
+                self.evict_hung(now);
                 if self.closes() {
                     self.save_before_leaving();
                 }

@@ -46,7 +46,7 @@ impl World {
     }
 
     /// Whom everybody waits for right now, and what happens when they come.
-    pub fn waiting(&self) -> Option<(Vec<String>, String)> {
+    pub fn waiting(&self, now: Duration) -> Option<(Vec<String>, String)> {
         let name = |w: &WorkerId| {
             self.pool.get(w).map_or(format!("worker {w}"), |n| {
                 format!("worker {w} ({})", n.name)
@@ -76,6 +76,13 @@ impl World {
                 self.unreported(p).iter().map(name).collect(),
                 "whoever stays silent is evicted and the others go on".into(),
             )),
+            Phase::Running if !self.current.as_ref().is_some_and(|r| r.paused) => {
+                let late = self.held_up_by(now);
+                (!late.is_empty()).then(|| {
+                    let next = "whoever stays silent is evicted and the others go on";
+                    (late.iter().map(name).collect(), next.into())
+                })
+            }
             Phase::Running => self.current.as_ref().filter(|r| r.paused).map(|r| {
                 let missing = self.settings.members_min.saturating_sub(r.members.len());
                 match missing {

@@ -113,6 +113,7 @@ impl Process {
                     generation,
                     round,
                     counters,
+                    awaits: Vec::new(),
                 },
             );
         }

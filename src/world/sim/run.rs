@@ -192,7 +192,7 @@ impl Run {
             "stuck: {} {:?} waits for {:?}",
             world.map_or("no coordinator", |w| w.phase_name()),
             world.and_then(|w| w.current().map(|r| r.generation)),
-            world.and_then(|w| w.waiting()),
+            world.and_then(|w| w.waiting(Duration::ZERO)),
         );
         for process in self.processes.values() {
             what += &format!("\n   {:?} {:?}", process.id, process.member.holdings());

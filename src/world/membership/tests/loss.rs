@@ -9,7 +9,7 @@ fn a_killed_worker_makes_the_others_report_and_go_on_without_it() {
     c.dies(2);
     c.assert_durable_first();
     assert!(c.is_told(1, "Prepare") && c.is_told(3, "Prepare"));
-    let (who, _) = c.world.waiting().expect("it waits");
+    let (who, _) = c.world.waiting(c.now).expect("it waits");
     assert_eq!(who, ["worker 1 (node 1)", "worker 3 (node 3)"]);
     c.reports(1, before, 7, &[0, 1]);
     assert_eq!(c.done, [], "worker 3 may hold the sum");
@@ -187,4 +187,40 @@ fn a_member_without_a_session_is_kept_while_rounds_are_completed() {
     c.on(Event::Tick);
     assert!(c.is_told(1, "Prepare"), "the rounds stand still");
     assert_eq!(c.world.pool().len(), 1);
+}
+
+#[test]
+fn a_member_that_holds_the_others_up_is_named_and_then_sent_away() {
+    let mut c = Coordinator::running(auto(), &[1, 2, 3]);
+    let here = c.current().expect("a world").generation;
+    c.later(Duration::from_secs(2));
+    c.everybody_progresses(&[1, 2, 3], 8);
+    // Worker 2 lacks nothing but its own share; the others wait for it, or for
+    // whoever waits for it.
+    c.progresses_awaiting(1, here, 8, &[2, 3]);
+    c.progresses_awaiting(3, here, 8, &[1, 2]);
+    assert_eq!(c.world.waiting(c.now), None, "no round is that fast");
+    c.later(Duration::from_secs(12));
+    let (who, _) = c.world.waiting(c.now).expect("it waits");
+    assert_eq!(who, ["worker 2 (node 2)"]);
+    c.later(Duration::from_secs(60));
+    assert!(
+        c.is_told(2, "Release") && c.is_told(1, "Prepare"),
+        "{:?}",
+        c.done
+    );
+    c.everybody_reports(&[1, 3], 8);
+    assert_eq!(c.members(), [1, 3]);
+}
+
+#[test]
+fn a_round_that_is_merely_as_slow_as_others_were_costs_nobody_its_place() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    let here = c.current().expect("a world").generation;
+    c.later(Duration::from_secs(100));
+    c.everybody_progresses(&[1, 2], 8);
+    c.progresses_awaiting(1, here, 8, &[2]);
+    c.later(Duration::from_secs(500));
+    assert_eq!(c.members(), [1, 2]);
+    assert_eq!(c.done, []);
 }

@@ -93,6 +93,12 @@ impl Coordinator {
         &self.done
     }
 
+    /// Time passes.
+    fn later(&mut self, by: Duration) {
+        self.now += by;
+        self.on(Event::Tick);
+    }
+
     fn hello(&mut self, id: u64) {
         self.hello_with(id, Holdings::default());
     }
@@ -171,6 +177,10 @@ impl Coordinator {
     }
 
     fn progresses(&mut self, id: u64, generation: Generation, round: u64) {
+        self.progresses_awaiting(id, generation, round, &[]);
+    }
+
+    fn progresses_awaiting(&mut self, id: u64, generation: Generation, round: u64, awaits: &[u64]) {
         let (round, counters) = (Round(round), WorkerCounters::default());
         self.says(
             id,
@@ -178,6 +188,7 @@ impl Coordinator {
                 generation,
                 round,
                 counters,
+                awaits: awaits.iter().copied().map(worker).collect(),
             },
         );
     }

@@ -173,7 +173,7 @@ fn below_the_minimum_the_world_pauses_and_names_what_it_waits_for() {
     c.dies(2);
     c.everybody_reports(&[1], 3);
     assert_eq!(c.world.phase_name(), "paused");
-    let (who, next) = c.world.waiting().expect("it waits");
+    let (who, next) = c.world.waiting(c.now).expect("it waits");
     assert_eq!(who, ["1 more worker"]);
     assert_eq!(next, "training goes on when it has come");
 

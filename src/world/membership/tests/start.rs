@@ -20,7 +20,7 @@ fn a_world_starts_when_enough_workers_hold_the_state_to_start_from() {
     assert_eq!(c.told(1), [&restore]);
     c.restored(1, 4);
     assert_eq!(c.done, []);
-    let (who, next) = c.world.waiting().expect("it waits");
+    let (who, next) = c.world.waiting(c.now).expect("it waits");
     assert_eq!(who, ["1 of 2 workers"]);
     assert_eq!(next, "training starts when they have come");
 
@@ -128,7 +128,7 @@ fn a_restarted_coordinator_prepares_when_all_are_known() {
     };
     c.hello_with(1, holdings.clone());
     assert_eq!(c.done, []);
-    let (who, _) = c.world.waiting().expect("it waits");
+    let (who, _) = c.world.waiting(c.now).expect("it waits");
     assert_eq!(who, ["worker 2"]);
     c.hello_with(2, holdings);
     c.assert_durable_first();
@@ -274,4 +274,23 @@ fn what_a_worker_did_before_a_restore_is_no_answer_to_it() {
     );
     c.reports(2, Generation::NONE, 4, &[]);
     assert_eq!(c.members(), [2]);
+}
+
+#[test]
+fn a_recorded_member_that_answers_is_waited_for() {
+    let mut c = Coordinator::running(auto(), &[1, 2]).restarted();
+    c.on(Event::Probed(worker(1), Probe::Refused));
+    c.on(Event::Probed(worker(2), Probe::Accepted));
+    c.later(Duration::from_secs(60));
+    let asked_again =
+        |command: &Command| matches!(command, Command::Probe(w, _) if *w == worker(2));
+    assert!(c.done.iter().any(asked_again), "{:?}", c.done);
+    assert!(c.world.waiting(c.now).is_some(), "its process lives");
+    // This time it does not answer.
+    c.later(Duration::from_secs(60));
+    assert!(
+        c.notes()
+            .iter()
+            .any(|n| matches!(n, Note::WorldLost { .. }))
+    );
 }
