@@ -147,9 +147,12 @@ impl World {
         }
     }
 
-    /// Whoever did not come back in time is given up, unless its process answers:
-    /// a world that still trains must not get a second one beside it.
+    /// Whoever did not come back in time is given up. With one member here that
+    /// is safe: once it is fenced, the world before this one can't go on. With
+    /// none, those whose processes answer may still train, and must not get a
+    /// second world beside theirs: they are waited for.
     fn recover_without(&mut self, now: Duration) {
+        let fenced = !self.required().is_empty();
         let Phase::Recovering {
             since,
             awaited,
@@ -160,7 +163,11 @@ impl World {
         };
         *since = now;
         let alive = std::mem::take(alive);
-        let gone: Vec<WorkerId> = awaited.difference(&alive).copied().collect();
+        let gone: Vec<WorkerId> = awaited
+            .iter()
+            .filter(|w| fenced || !alive.contains(w))
+            .copied()
+            .collect();
         for worker in gone {
             self.give_up_recorded(now, worker);
         }
