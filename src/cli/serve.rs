@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{CoordinatorArgs, JobArgs};
 use super::exit::{Exit, complain};
@@ -198,16 +198,8 @@ impl Stop {
                 "all workers have ended"
             }
         };
-        // A shell or `timeout` may tell the process and then its whole group:
-        // that is one signal still.
-        let echo = tokio::time::sleep(crate::worker::SIGNAL_ECHO);
-        tokio::pin!(echo);
-        loop {
-            tokio::select! {
-                () = &mut echo => break,
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+        if !self.was_deserted() {
+            echo(&mut term, &mut interrupt).await;
         }
         tokio::spawn(async move {
             tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
@@ -227,6 +219,20 @@ impl Stop {
 
     pub fn was_sigterm(&self) -> bool {
         self.by_term.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// A shell or `timeout` may tell the process and then its whole group: that is
+/// one signal still.
+async fn echo(term: &mut Signal, interrupt: &mut Signal) {
+    let over = tokio::time::sleep(crate::worker::SIGNAL_ECHO);
+    tokio::pin!(over);
+    loop {
+        tokio::select! {
+            () = &mut over => return,
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 }
 
