@@ -1,6 +1,6 @@
 //! What a training step costs in one process, before anybody exchanges anything.
 //!
-//! `cargo bench --bench compute` prints the parts of a step of `examples/mnist.toml`
+//! `RAYON_NUM_THREADS=1 cargo bench --bench compute` (as a worker has it) prints the parts of a step of `examples/mnist.toml`
 //! (workload A: 784-128-10, global batch 64 as four micro-batches of 16) on one
 //! replica, and on two that share its micro-batches. Medians of rounds, with the
 //! fastest in brackets: the machine may be shared.
