@@ -113,6 +113,7 @@ impl Driver {
         let members = exchange.members().to_vec();
         let trailer = self.own_trailer(vote);
         self.send_parts(me, &members, generation, round);
+        self.add_own_parts(me);
         if me == 0 {
             if let Err(error) = self.merge_trailer(trailer) {
                 panic!("our own trailer does not fit the sum: {error}");
@@ -123,7 +124,6 @@ impl Driver {
             let frame = framed(head, trailer.to_bytes().into());
             self.peers.send(members[0], frame);
         }
-        self.add_own_parts(me);
     }
 
     /// One bucket for each owner in turn, beginning with the one after us, so
