@@ -295,7 +295,7 @@ impl Driver {
                 self.faults.interrupt();
             }
             Command::Contribute { round, vote } => self.contribute(round, vote),
-            Command::Broadcast { bucket } => self.broadcast(bucket),
+            Command::Broadcast { round, bucket } => self.broadcast(round, bucket),
             Command::BroadcastTrailer => self.broadcast_trailer(),
             Command::Apply { task, round, sum } => self.apply(task, round, sum),
             Command::Stream { round, record, to } => self.stream(round, &record, &to),

@@ -173,8 +173,11 @@ pub enum Command {
         /// The change that we vote for.
         vote: Option<Generation>,
     },
-    /// One of our buckets is complete: send it to everybody.
+    /// One of our buckets is complete: send it to everybody. The whole round may
+    /// be complete with it, and its exchange over.
     Broadcast {
+        /// Of this round.
+        round: Round,
         /// Which.
         bucket: u32,
     },

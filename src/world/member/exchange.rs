@@ -100,12 +100,6 @@ impl Exchange {
         (1..n).map(|i| self.members[(self.rank + i) % n]).collect()
     }
 
-    /// Whether all our buckets are reduced once this one is.
-    pub fn is_last_bucket(&self, bucket: u32) -> bool {
-        let done = &self.reduced[self.rank];
-        done.len() as u32 + u32::from(!done.contains(&bucket)) == self.buckets[self.rank]
-    }
-
     /// A member's place.
     pub fn rank_of(&self, worker: WorkerId) -> Result<usize, Violation> {
         self.members

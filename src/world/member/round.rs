@@ -89,7 +89,8 @@ impl Member {
             return Ok(());
         };
         if exchange.contributed(from, bucket)? {
-            self.out.push(Command::Broadcast { bucket });
+            let round = exchange.round;
+            self.out.push(Command::Broadcast { round, bucket });
         }
         self.try_complete();
         Ok(())

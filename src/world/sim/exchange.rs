@@ -12,7 +12,7 @@ impl Process {
     pub(super) fn peer_command(&mut self, env: &mut Env, command: Command) {
         match command {
             Command::Contribute { vote, .. } => self.contribute(env, vote),
-            Command::Broadcast { bucket } => {
+            Command::Broadcast { bucket, .. } => {
                 let sum = self.reduced[bucket as usize];
                 self.stored.insert((self.id, bucket), sum);
                 self.send_to_others(env, Body::Reduced { bucket, sum });

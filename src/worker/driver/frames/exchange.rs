@@ -113,7 +113,6 @@ impl Driver {
         let members = exchange.members().to_vec();
         let trailer = self.own_trailer(vote);
         self.send_parts(me, &members, generation, round);
-        self.add_own_parts(me);
         if me == 0 {
             if let Err(error) = self.merge_trailer(trailer) {
                 panic!("our own trailer does not fit the sum: {error}");
@@ -124,6 +123,7 @@ impl Driver {
             let frame = framed(head, trailer.to_bytes().into());
             self.peers.send(members[0], frame);
         }
+        self.add_own_parts(me);
     }
 
     /// One bucket for each owner in turn, beginning with the one after us, so
@@ -178,17 +178,25 @@ impl Driver {
         trailer
     }
 
-    /// One of our buckets is finished.
-    pub(in crate::worker::driver) fn broadcast(&mut self, local: u32) {
-        let Some(exchange) = self.member.exchange() else {
+    /// One of our buckets is finished. What it is sent with is the record's, not
+    /// the exchange's: the last bucket of all ends that one.
+    pub(in crate::worker::driver) fn broadcast(&mut self, round: Round, local: u32) {
+        let Some((record, me)) = self
+            .member
+            .record()
+            .and_then(|record| Some((record, record.rank(self.me)?)))
+        else {
             return;
         };
-        let (me, generation, round) = (exchange.rank(), exchange.generation, exchange.round);
-        let others = exchange.others();
-        let last = exchange.is_last_bucket(local);
+        let generation = record.generation;
+        let count = record.members.len();
+        let others: Vec<WorkerId> = (1..count) // the next one first
+            .map(|i| record.members[(me + i) % count].id)
+            .collect();
         let Some(bucket) = self.rounds.bucket(me, local) else {
             return;
         };
+        let last = self.rounds.bucket(me, local + 1).is_none();
         let head = self.head(FrameKind::Reduced, generation, round.0);
         let head = of_bucket(head, &bucket);
         let frame = framed(head, self.rounds.pack_reduced(&bucket));

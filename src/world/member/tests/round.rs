@@ -30,7 +30,8 @@ fn a_member_contributes_its_share_and_applies_the_sum_when_all_of_it_has_come() 
         from: FIRST,
         bucket: 0,
     });
-    assert_eq!(commands, [Command::Broadcast { bucket: 0 }]);
+    let round = Round(0);
+    assert_eq!(commands, [Command::Broadcast { round, bucket: 0 }]);
     assert_eq!(
         worker.on(Event::Reduced {
             from: FIRST,
@@ -85,6 +86,35 @@ fn the_first_member_finishes_the_trailer_before_it_applies() {
         votes: BTreeMap::new(),
     });
     assert!(matches!(commands[..], [Command::Apply { .. }]));
+}
+
+/// A peer's part may come by another way, and later, than the finished trailer.
+#[test]
+fn the_bucket_that_completes_the_round_is_sent_before_the_sum_is_applied() {
+    let mut worker = Worker::member_of(ME, world(1, &[1, 2]));
+    worker.computed(&[2, 3]);
+    let (from, bucket) = (ME, 0);
+    worker.on(Event::Contributed { from, bucket });
+    let (from, bucket) = (FIRST, 0);
+    worker.on(Event::Reduced { from, bucket });
+    let votes = BTreeMap::new();
+    assert_eq!(worker.on(Event::TrailerReduced { votes }), []);
+    let commands = worker.on(Event::Contributed { from, bucket });
+    let round = Round(0);
+    assert!(
+        matches!(
+            commands[..],
+            [Command::Broadcast { round: r, bucket: 0 }, Command::Apply { .. }] if r == round
+        ),
+        "{commands:?}"
+    );
+    // What the rim sends it with is still there.
+    assert!(
+        worker
+            .member
+            .record()
+            .is_some_and(|r| r.rank(ME) == Some(1))
+    );
 }
 
 #[test]
