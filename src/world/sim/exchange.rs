@@ -1,22 +1,18 @@
 //! A simulated worker's connections with other workers.
 
 use super::super::member::{Admit, Command, Event};
-use super::super::{GenerationRecord, Round, WorkerId};
+use super::super::{Generation, GenerationRecord, Round, WorkerId};
 use super::Planted;
 use super::env::Env;
 use super::network::{Body, End, Frame, Kind, LinkId, Message};
-use super::process::{BUCKETS, Process};
+use super::process::{Process, buckets};
 use super::values::Sum;
 
 impl Process {
     pub(super) fn peer_command(&mut self, env: &mut Env, command: Command) {
         match command {
             Command::Contribute { vote, .. } => self.contribute(env, vote),
-            Command::Broadcast { bucket, .. } => {
-                let sum = self.reduced[bucket as usize];
-                self.stored.insert((self.id, bucket), sum);
-                self.send_to_others(env, Body::Reduced { bucket, sum });
-            }
+            Command::Broadcast { round, bucket } => self.broadcast(env, round, bucket),
             Command::BroadcastTrailer => {
                 let votes = self.votes.clone();
                 self.send_to_others(env, Body::Votes(votes.clone()));
@@ -81,6 +77,37 @@ impl Process {
         }
     }
 
+    fn broadcast(&mut self, env: &mut Env, round: Round, bucket: u32) {
+        let sum = self.reduced[bucket as usize];
+        self.stored.insert((self.id, bucket), sum);
+        let over = self.member.exchange().is_none();
+        if over {
+            env.count("last bucket completes");
+        }
+        if over && env.planted == Some(Planted::LastBucketKept) {
+            return;
+        }
+        let Some(record) = self.member.record().cloned() else {
+            return env.broken(format!("{:?} broadcasts outside a world", self.id));
+        };
+        let generation = record.generation;
+        let body = Body::Reduced { bucket, sum };
+        for to in record.members.iter().map(|m| m.id) {
+            if to != self.id {
+                let body = body.clone();
+                self.send(
+                    env,
+                    to,
+                    Frame {
+                        generation,
+                        round,
+                        body,
+                    },
+                );
+            }
+        }
+    }
+
     fn kept_of(&self, env: &mut Env, round: Round) -> Option<Sum> {
         let kept = self.kept.filter(|(at, _)| *at == round).map(|(_, sum)| sum);
         if kept.is_none() {
@@ -130,21 +157,38 @@ impl Process {
         }
     }
 
-    fn contribute(&mut self, env: &mut Env, vote: Option<super::super::Generation>) {
+    fn contribute(&mut self, env: &mut Env, vote: Option<Generation>) {
         let Some(members) = self.member.exchange().map(|x| x.members().to_vec()) else {
             return env.broken(format!("{:?} contributes without an exchange", self.id));
         };
         let sum = self.partial.sum;
-        for bucket in 0..BUCKETS {
-            self.send_to_others(env, Body::Part { bucket, sum });
+        let mut own = 0;
+        for (rank, to) in members.iter().enumerate() {
+            for bucket in 0..buckets(rank, members.len()) {
+                match self.frame(Body::Part { bucket, sum }) {
+                    _ if *to == self.id => own = bucket + 1,
+                    Some(frame) => self.send(env, *to, frame),
+                    None => {}
+                }
+            }
         }
-        for bucket in 0..BUCKETS {
+        let trailer_first = env.random.chance(50);
+        if trailer_first {
+            self.contribute_trailer(env, members[0], vote);
+        }
+        for bucket in 0..own {
             self.take_part(env, self.id, bucket, sum);
         }
-        if members[0] == self.id {
+        if !trailer_first {
+            self.contribute_trailer(env, members[0], vote);
+        }
+    }
+
+    fn contribute_trailer(&mut self, env: &mut Env, first: WorkerId, vote: Option<Generation>) {
+        if first == self.id {
             self.take_vote(env, self.id, vote);
         } else if let Some(frame) = self.frame(Body::Vote(vote)) {
-            self.send(env, members[0], frame);
+            self.send(env, first, frame);
         }
     }
 
@@ -159,7 +203,7 @@ impl Process {
         self.handle(env, Event::Contributed { from, bucket });
     }
 
-    fn take_vote(&mut self, env: &mut Env, from: WorkerId, vote: Option<super::super::Generation>) {
+    fn take_vote(&mut self, env: &mut Env, from: WorkerId, vote: Option<Generation>) {
         if let Some(change) = vote {
             *self.votes.entry(change).or_default() += 1;
             if env.planted == Some(Planted::OneVoteIsEnough) {

@@ -53,9 +53,11 @@ pub enum Planted {
     LeaverGoesAtOnce,
     /// A connection that is dialled anew hides that the old one broke.
     ReplacedSilently,
+    /// A bucket that completes the whole round isn't sent any more.
+    LastBucketKept,
 }
 
-const PLANTED: [Planted; 8] = [
+const PLANTED: [Planted; 9] = [
     Planted::PartialNotKept,
     Planted::NewerDropped,
     Planted::OlderTaken,
@@ -64,6 +66,7 @@ const PLANTED: [Planted; 8] = [
     Planted::ReportAtOnce,
     Planted::LeaverGoesAtOnce,
     Planted::ReplacedSilently,
+    Planted::LastBucketKept,
 ];
 
 fn run(seed: u64, planted: Option<Planted>, trace: bool) -> Report {
@@ -91,7 +94,7 @@ fn one_seed() {
 }
 
 /// What has to have happened in a campaign, or it would show nothing.
-const HAPPENED: [&str; 28] = [
+const HAPPENED: [&str; 29] = [
     "another one answered",
     "change entered",
     "connection replaced",
@@ -110,6 +113,7 @@ const HAPPENED: [&str; 28] = [
     "join",
     "joined",
     "kept while it trains",
+    "last bucket completes",
     "paused",
     "session broken",
     "source named",

@@ -43,15 +43,20 @@ pub struct Process {
     backlog: Vec<FromWorker>,
 }
 
-/// Every member owns so many buckets.
-pub const BUCKETS: u32 = 2;
+/// So many buckets does a member own at most.
+const BUCKETS: u32 = 2;
+
+/// How many the member at this place owns: a short vector has none for some.
+pub(super) fn buckets(rank: usize, members: usize) -> u32 {
+    (rank + members) as u32 % (BUCKETS + 1)
+}
 
 impl Process {
     pub fn new(id: WorkerId) -> Process {
-        let buckets = |_: u64, owners: usize| vec![BUCKETS; owners];
+        let counts = |_: u64, owners: usize| (0..owners).map(|k| buckets(k, owners)).collect();
         Process {
             id,
-            member: Member::new(id, std::sync::Arc::new(buckets)),
+            member: Member::new(id, std::sync::Arc::new(counts)),
             engine: Engine::default(),
             session: None,
             cut_off_until: 0,
