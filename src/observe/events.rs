@@ -82,6 +82,8 @@ pub enum InstallReason {
     Planned,
     /// Two members lost their connection, and both live.
     Disconnected,
+    /// Members waited for each other.
+    Standstill,
     /// A member came back to its session.
     Returned,
     /// A restarted coordinator had to ask everyone.

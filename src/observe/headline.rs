@@ -190,6 +190,9 @@ impl Event {
             InstallReason::Disconnected => {
                 format!("  two workers found each other again: {world} (gen {generation}); {again}")
             }
+            InstallReason::Standstill => {
+                format!("  the round is exchanged anew: {world} (gen {generation}); {again}")
+            }
             InstallReason::Returned => {
                 format!("  a worker is back: {world} (gen {generation}); {again}")
             }

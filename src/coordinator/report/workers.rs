@@ -206,6 +206,7 @@ fn install_reason(cause: &Cause) -> InstallReason {
         Cause::Started => InstallReason::Started,
         Cause::Left(..) => InstallReason::Loss,
         Cause::Disconnected(..) => InstallReason::Disconnected,
+        Cause::Standstill(_) => InstallReason::Standstill,
         Cause::Returned(_) => InstallReason::Returned,
         Cause::CameNot(..) | Cause::WhilePaused | Cause::Planned(_) => InstallReason::Planned,
         Cause::Restarted => InstallReason::Restarted,

@@ -10,6 +10,16 @@ const PATIENCE_AT_FIRST: u32 = 10;
 /// From when on people are told whom a round waits for.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 
+/// Why the round in hand isn't finished.
+pub(super) enum HeldUpBy {
+    /// Nobody lacks anything, as far as they have said.
+    Nobody,
+    /// These have not sent their part.
+    Members(BTreeSet<WorkerId>),
+    /// All of these have sent theirs, and lack another's.
+    EachOther(BTreeSet<WorkerId>),
+}
+
 impl World {
     /// Somebody has applied so many rounds.
     pub(super) fn advance(&mut self, now: Duration, round: Round) {
@@ -21,33 +31,38 @@ impl World {
         }
     }
 
-    /// Members whose part the others wait for, and that wait for nobody
-    /// themselves.
-    fn holding_up(&self) -> BTreeSet<WorkerId> {
+    /// Whom the members wait for, and of those who wait for nobody themselves.
+    /// If there are only the former, they wait in a circle: for each other.
+    fn holding_up(&self) -> HeldUpBy {
         let members = self.current.iter().flat_map(|r| &r.members);
-        let nodes: Vec<(&WorkerId, &Node)> = members
-            .filter_map(|m| self.pool.get_key_value(&m.id))
+        let nodes: Vec<(WorkerId, &Node)> = members
+            .filter_map(|m| Some((m.id, self.pool.get(&m.id)?)))
             .collect();
-        let awaited = nodes.iter().flat_map(|(_, n)| n.awaits.iter().copied());
-        let waits: BTreeSet<WorkerId> = nodes
+        let awaited: BTreeSet<WorkerId> = nodes
             .iter()
-            .filter(|(_, n)| !n.awaits.is_empty())
-            .map(|(w, _)| **w)
+            .flat_map(|(_, n)| n.awaits.iter().copied())
             .collect();
-        awaited.filter(|w| !waits.contains(w)).collect()
+        let waits = |w: &WorkerId| nodes.iter().any(|(m, n)| m == w && !n.awaits.is_empty());
+        let idle: BTreeSet<WorkerId> = awaited.iter().copied().filter(|w| !waits(w)).collect();
+        match idle.is_empty() {
+            false => HeldUpBy::Members(idle),
+            true if awaited.is_empty() => HeldUpBy::Nobody,
+            true => HeldUpBy::EachOther(awaited),
+        }
     }
 
     /// Whom the round waits for, if it takes long enough for people to ask.
-    pub(super) fn held_up_by(&self, now: Duration) -> BTreeSet<WorkerId> {
+    pub(super) fn held_up_by(&self, now: Duration) -> HeldUpBy {
         match now.saturating_sub(self.advanced) >= TOLD_AFTER {
             true => self.holding_up(),
-            false => BTreeSet::new(),
+            false => HeldUpBy::Nobody,
         }
     }
 
     /// Whoever holds the others up far beyond what a round has ever taken goes;
-    /// its share is computed by them.
-    pub(super) fn evict_hung(&mut self, now: Duration) {
+    /// its share is computed by them. Members that wait for each other have lost
+    /// something on the way: they exchange the round anew, from what they hold.
+    pub(super) fn end_standstill(&mut self, now: Duration) {
         let patience = self.settings.patience;
         let limit = match self.longest {
             Duration::ZERO => patience * PATIENCE_AT_FIRST,
@@ -56,8 +71,14 @@ impl World {
         if now.saturating_sub(self.advanced) < limit {
             return;
         }
-        for worker in self.holding_up() {
-            self.evict(now, worker, Departure::Hung);
+        match self.holding_up() {
+            HeldUpBy::Nobody => {}
+            HeldUpBy::Members(idle) => {
+                for worker in idle {
+                    self.evict(now, worker, Departure::Hung);
+                }
+            }
+            HeldUpBy::EachOther(members) => self.prepare(now, Cause::Standstill(members)),
         }
     }
 }

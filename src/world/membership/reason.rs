@@ -1,6 +1,7 @@
 //! Why a worker is gone and why there is a new world, as values; people's
 //! words for them are made here and nowhere else.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::super::ids::WorkerId;
@@ -59,6 +60,8 @@ pub enum Cause {
     Returned(WorkerId),
     /// A newcomer that the world waited for can't come; why.
     CameNot(WorkerId, &'static str),
+    /// These members waited for each other: something was lost on the way.
+    Standstill(BTreeSet<WorkerId>),
     /// Somebody came to the paused world, or left it.
     WhilePaused,
     /// The coordinator started again.
@@ -75,6 +78,10 @@ impl fmt::Display for Cause {
             Cause::Disconnected(a, b) => write!(f, "workers {a} and {b} lost their connection"),
             Cause::Returned(worker) => write!(f, "worker {worker} came back to its session"),
             Cause::CameNot(worker, why) => write!(f, "worker {worker} {why}"),
+            Cause::Standstill(members) => {
+                let all: Vec<String> = members.iter().map(WorkerId::to_string).collect();
+                write!(f, "workers {} waited for each other", all.join(", "))
+            }
             Cause::WhilePaused => f.write_str("the paused world's workers changed"),
             Cause::Restarted => f.write_str("the coordinator started again"),
             Cause::Planned(who) => f.write_str(who),

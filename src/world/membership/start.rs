@@ -345,7 +345,7 @@ impl World {
                 }
             }
             Phase::Running => {
-                self.evict_hung(now);
+                self.end_standstill(now);
                 if self.closes() {
                     self.save_before_leaving();
                 }

@@ -1,5 +1,6 @@
 //! What people are told: who is here, what is waited for, who idles.
 
+use super::hung::HeldUpBy;
 use super::*;
 
 impl World {
@@ -58,13 +59,21 @@ impl World {
                 "training resumes from the newest checkpoint".into(),
             )),
             Phase::Gathering { needed, .. } => {
-                let ready = self.pool.values().filter(|n| n.available()).count();
-                let missing = needed.saturating_sub(ready);
-                (missing > 0).then(|| {
-                    (
+                let here = self.pool.iter().filter(|(_, n)| n.available());
+                let missing = needed.saturating_sub(here.clone().count());
+                if missing > 0 {
+                    return Some((
                         vec![format!("{missing} of {needed} workers")],
                         "training starts when they have come".into(),
-                    )
+                    ));
+                }
+                let restoring: Vec<String> = here
+                    .filter(|(_, n)| !matches!(n.approach, Approach::Ready { .. }))
+                    .map(|(w, _)| name(w))
+                    .collect();
+                (!restoring.is_empty()).then(|| {
+                    let next = "training starts when they have restored the state to start from";
+                    (restoring, next.into())
                 })
             }
             Phase::Recovering { awaited, .. } => Some((
@@ -77,11 +86,17 @@ impl World {
                 "whoever stays silent is evicted and the others go on".into(),
             )),
             Phase::Running if !self.current.as_ref().is_some_and(|r| r.paused) => {
-                let late = self.held_up_by(now);
-                (!late.is_empty()).then(|| {
-                    let next = "whoever stays silent is evicted and the others go on";
-                    (late.iter().map(name).collect(), next.into())
-                })
+                let (late, next) = match self.held_up_by(now) {
+                    HeldUpBy::Nobody => return None,
+                    HeldUpBy::Members(late) => {
+                        (late, "whoever stays silent is evicted and the others go on")
+                    }
+                    HeldUpBy::EachOther(late) => (
+                        late,
+                        "they wait for each other and will exchange the round anew",
+                    ),
+                };
+                Some((late.iter().map(name).collect(), next.into()))
             }
             Phase::Running => self.current.as_ref().filter(|r| r.paused).map(|r| {
                 let missing = self.settings.members_min.saturating_sub(r.members.len());

@@ -214,6 +214,24 @@ fn a_member_that_holds_the_others_up_is_named_and_then_sent_away() {
 }
 
 #[test]
+fn members_that_wait_for_each_other_are_named_and_exchange_the_round_anew() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    let here = c.current().expect("a world").generation;
+    c.later(Duration::from_secs(2));
+    c.everybody_progresses(&[1, 2], 8);
+    c.progresses_awaiting(1, here, 8, &[2]);
+    c.progresses_awaiting(2, here, 8, &[1]);
+    c.later(Duration::from_secs(12));
+    let (who, _) = c.world.waiting(c.now).expect("it waits");
+    assert_eq!(who, ["worker 1 (node 1)", "worker 2 (node 2)"]);
+    c.later(Duration::from_secs(60));
+    assert!(c.is_told(1, "Prepare") && !c.is_told(2, "Release"));
+    c.everybody_reports(&[1, 2], 8);
+    assert_eq!(c.members(), [1, 2]);
+    assert!(c.current().expect("a world").generation > here);
+}
+
+#[test]
 fn a_round_that_is_merely_as_slow_as_others_were_costs_nobody_its_place() {
     let mut c = Coordinator::running(auto(), &[1, 2]);
     let here = c.current().expect("a world").generation;
