@@ -273,6 +273,7 @@ impl World {
         self.adopt_effective_change(&p.reports);
         let nothing = empty_record();
         let current = self.current.as_ref().unwrap_or(&nothing);
+        let starting = self.current.is_none();
         let leaving = self
             .pool
             .iter()
@@ -290,8 +291,11 @@ impl World {
             members_max: self.settings.members_max,
             checkpoint: self.newest.as_ref().map_or(Round(0), |(_, round)| *round),
         });
+        let enough = |plan: &Plan| !starting || plan.record.members.len() >= self.needed();
         match outcome {
-            reconcile::Outcome::Install(plan) => self.install(now, plan, &p),
+            reconcile::Outcome::Install(plan) if enough(&plan) => self.install(now, plan, &p),
+            // Some that were ready have left, or leave.
+            reconcile::Outcome::Install(_) => self.lose_world(),
             reconcile::Outcome::Lost => self.lose_world(),
         }
     }

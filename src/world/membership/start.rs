@@ -204,15 +204,19 @@ impl World {
         self.out.push(Command::FindStart);
     }
 
-    pub(super) fn clear_world(&mut self) {
-        let needed = if self.started {
-            self.settings.members_min
-        } else {
-            self.settings.start_size
+    /// So many workers have to hold the starting state before a world begins.
+    pub(super) fn needed(&self) -> usize {
+        let wanted = match self.started {
+            true => self.settings.members_min,
+            false => self.settings.start_size,
         };
+        wanted.min(self.settings.members_max).max(1)
+    }
+
+    pub(super) fn clear_world(&mut self) {
         self.phase = Phase::Gathering {
             start: None,
-            needed: needed.max(1),
+            needed: self.needed(),
         };
         self.current = None;
         self.pending = None;
@@ -272,7 +276,7 @@ impl World {
             .filter(|n| n.available())
             .filter(|n| matches!(n.approach, Approach::Ready { round, .. } if round == start))
             .count();
-        if ready >= needed.min(self.settings.members_max).max(1) && !self.stopping {
+        if ready >= needed && !self.stopping {
             self.prepare(now, Cause::Started);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::membership::{
-    Command, Departure, Durable, Event, Note, Outcome, Probe, Settings, World,
+    Cause, Command, Departure, Durable, Event, Note, Outcome, Probe, Settings, World,
 };
 use super::super::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
 use super::super::pool::Session;
@@ -181,9 +181,15 @@ impl Coordinator {
         let commands = world.handle(env.now, event);
         for command in &commands {
             if let Command::Note(Note::Installed {
-                record, recomputed, ..
+                record,
+                recomputed,
+                cause,
             }) = command
             {
+                if *cause == Cause::Started && !env.counts.contains_key("installed") {
+                    let enough = self.settings.start_size.min(self.settings.members_max);
+                    super::invariants::the_first_world_waits(env, record, enough);
+                }
                 let old = [&before.0, &before.1];
                 super::invariants::recomputed_at_most_what_was_lost(env, old, record, *recomputed);
             }

@@ -53,6 +53,13 @@ pub fn members_stay_together(env: &mut Env, processes: &BTreeMap<WorkerId, Proce
     }
 }
 
+/// The first step waits for as many members as it was asked to.
+pub fn the_first_world_waits(env: &mut Env, record: &GenerationRecord, enough: usize) {
+    if record.members.len() < enough {
+        env.broken(format!("the first world has only {:?}", record.members));
+    }
+}
+
 /// Only what a process that is gone had been given is handed out again.
 pub fn recomputed_at_most_what_was_lost(
     env: &mut Env,

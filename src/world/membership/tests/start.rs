@@ -36,6 +36,33 @@ fn a_world_starts_when_enough_workers_hold_the_state_to_start_from() {
 }
 
 #[test]
+fn the_first_world_waits_for_all_it_was_asked_to_though_one_goes_while_it_is_made() {
+    let mut c = Coordinator::new(settings(2, 1, 8));
+    c.on(Event::Start {
+        manifest: None,
+        round: Round(0),
+    });
+    for id in [1, 2] {
+        c.hello(id);
+        c.restored(id, 0);
+    }
+    assert!(c.is_told(1, "Prepare"));
+    c.on(Event::SessionBroken(worker(2)));
+    c.hello(2);
+    c.everybody_reports(&[1], 0);
+    assert!(c.current().is_none() && c.done.contains(&Command::FindStart));
+    c.on(Event::Start {
+        manifest: None,
+        round: Round(0),
+    });
+    for id in [1, 2] {
+        c.restored(id, 0);
+    }
+    c.everybody_reports(&[1, 2], 0);
+    assert_eq!(c.members(), [1, 2]);
+}
+
+#[test]
 fn each_first_member_is_noted_also_one_that_lost_its_session_meanwhile() {
     let mut c = Coordinator::new(settings(2, 1, 8));
     c.on(Event::Start {
