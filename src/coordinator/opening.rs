@@ -142,7 +142,10 @@ pub(super) async fn open(config: &Config, plan: &Plan) -> Result<Opened, Opening
     let folder = config.out.join(&id);
     let mut damages = Vec::new();
     let start = run.newest_verified(|damage| damages.push(damage)).await?;
-    if let Some(manifest) = start.as_ref().filter(|m| m.header.is_final) {
+    // Members that missed the end are told of it first.
+    if let Some(manifest) = start.as_ref().filter(|m| m.header.is_final)
+        && !super::report::has_recorded_members(&folder, run.run())
+    {
         let summary = complete(config, manifest, &run, &folder).await;
         return Ok(Opened::Complete(Box::new(summary)));
     }

@@ -1,7 +1,7 @@
 //! The whole fleet vanishes, with or without its coordinator.
 
 use super::*;
-use crate::support::Fleet;
+use crate::support::{Fleet, Outcome};
 
 /// Two workers in step 50, with the checkpoint of step 40 written.
 fn in_step_50() -> Fleet {
@@ -58,4 +58,38 @@ fn coordinator_killed_alone_and_started_again_at_the_same_address() {
         "{:?}",
         outcome.exits
     );
+}
+
+/// Two workers, the last manifest written, and nobody has been told of it.
+fn complete_and_nobody_knows() -> Fleet {
+    let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
+    let committed = format!("hold@committed,step={STEPS}");
+    fleet.hire("w1", &format!("{committed},until=HOLD"));
+    fleet.hire("w2", "");
+    fleet.struck("w1", &committed);
+    fleet
+}
+
+fn nothing_happened_but_the_end(outcome: &Outcome) {
+    assert_eq!(outcome.number("steps"), STEPS);
+    assert_eq!(outcome.number("recomputed_micro_batches"), 0);
+    assert_eq!(outcome.exits["w2"], Some(0), "its run is complete");
+}
+
+#[test]
+fn coordinator_killed_after_the_last_manifest_tells_its_members_when_it_is_back() {
+    let mut fleet = complete_and_nobody_knows();
+    fleet.restart_coordinator();
+    fleet.release("w1");
+    let outcome = fleet.finish();
+    nothing_happened_but_the_end(&outcome);
+    assert_eq!(outcome.exits["w1"], Some(0));
+}
+
+#[test]
+fn coordinator_and_writer_killed_after_the_last_manifest() {
+    let mut fleet = complete_and_nobody_knows();
+    fleet.kill("w1");
+    fleet.restart_coordinator();
+    nothing_happened_but_the_end(&fleet.finish());
 }

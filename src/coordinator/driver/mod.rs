@@ -105,7 +105,9 @@ impl Driver {
         let start = opened.start.as_ref().map(|m| &m.header.identity.kinds);
         let mut kinds: BTreeSet<String> = start.into_iter().flatten().cloned().collect();
         kinds.extend(report.recorded_kinds()?);
-        let world = World::new(settings, incarnation, durable, begun.elapsed());
+        let last = opened.start.as_ref().filter(|m| m.header.is_final);
+        let world = World::new(settings, incarnation, durable, begun.elapsed())
+            .finished_by(last.map(|m| m.reference.key.clone()));
         report.begin(&opened);
         let (found, finds) = mpsc::channel(FINDS);
         let errands = Errands {

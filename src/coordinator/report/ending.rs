@@ -11,7 +11,7 @@ use crate::coordinator::CoordinatorError;
 use crate::observe::history::RunStatus;
 use crate::observe::{Event, History, Summary, summary};
 use crate::strategy::Plan;
-use crate::world::membership::Outcome;
+use crate::world::membership::{Durable, Outcome};
 
 /// The weights alone, in the run's folder.
 const WEIGHTS: &str = "weights.safetensors";
@@ -150,6 +150,18 @@ pub(in crate::coordinator) fn fill_from_history(summary: &mut Summary, folder: &
         summary.exact = Some(kinds.len() <= 1);
         summary.kinds = kinds.into_iter().collect();
     }
+}
+
+/// Whether a coordinator that was killed left members behind, by its own disk.
+pub(in crate::coordinator) fn has_recorded_members(folder: &Path, run: &str) -> bool {
+    let path = folder.join("history.sqlite");
+    let recorded = || {
+        let history = History::open(&path).ok()?;
+        let stored = history.latest_generation(run).ok()??;
+        let durable: Durable = serde_json::from_slice(&stored.record).ok()?;
+        durable.current.filter(|record| !record.members.is_empty())
+    };
+    path.exists() && recorded().is_some()
 }
 
 /// The counters that are kept over all starts.

@@ -29,7 +29,7 @@ use crate::strategy::Plan;
 use crate::world::membership::{Command, Durable, Note, World};
 use crate::world::{Generation, Round, WorkerId};
 
-pub(super) use ending::{exported_weights, fill_from_history};
+pub(super) use ending::{exported_weights, fill_from_history, has_recorded_members};
 
 /// The history's counter of the newest step that anybody told of: what a new
 /// start of the coordinator compares a checkpoint with.

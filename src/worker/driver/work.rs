@@ -53,7 +53,7 @@ impl Driver {
             self.ledger.applied(at, member, &self.kind, &self.applying);
             self.kept = match (self.coming.take(), self.alone.take()) {
                 (Some(kept), _) => Some(kept),
-                (None, Some(totals)) if self.member.has_subscribers() => {
+                (None, Some(totals)) if self.member.keeps_sums_of_its_own() => {
                     Some(Arc::new(Rounds::pack_all(round.0, &sum, totals)))
                 }
                 _ => None,

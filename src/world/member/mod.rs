@@ -238,6 +238,12 @@ impl Member {
         !self.subscribers.is_empty()
     }
 
+    /// Whether the sum of a round that we train alone is kept: somebody follows,
+    /// or comes with the next world and may lack it.
+    pub fn keeps_sums_of_its_own(&self) -> bool {
+        self.has_subscribers() || self.proposal.is_some()
+    }
+
     /// What a Hello or Report says.
     pub fn holdings(&self) -> Holdings {
         Holdings {

@@ -161,7 +161,7 @@ impl Member {
         self.round = Some(done.next());
         self.next = next;
         self.held.clear();
-        self.has_last_sum = sum != SumSource::Partial || self.has_subscribers();
+        self.has_last_sum = sum != SumSource::Partial || self.keeps_sums_of_its_own();
         self.exchange = None;
         let was_member = self.is_member();
         if matches!(sum, SumSource::Partial | SumSource::Exchange) {

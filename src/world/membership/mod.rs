@@ -90,6 +90,9 @@ pub struct World {
     newest: Option<(String, Round)>,
     /// Who was asked for a fresh checkpoint.
     saving: Option<WorkerId>,
+    /// The last manifest of a run that was complete before this coordinator
+    /// started; some of its members may not know.
+    finished: Option<String>,
     stopping: bool,
     /// The newest round that anybody is known to have applied.
     reached: Round,
@@ -132,6 +135,7 @@ impl World {
             pending: None,
             newest: None,
             saving: None,
+            finished: None,
             stopping: false,
             reached: Round(0),
             advanced: now,
@@ -156,12 +160,22 @@ impl World {
         world
     }
 
+    /// The run was complete, by this manifest, before this coordinator started:
+    /// the recorded members that are left hear of it, and nothing else happens.
+    #[must_use]
+    pub fn finished_by(self, manifest: Option<String>) -> World {
+        World {
+            finished: manifest,
+            ..self
+        }
+    }
+
     /// What to do first: find the checkpoint to start from, or whom of the
     /// recorded members there still is.
     pub fn begin(&mut self) -> Vec<Command> {
         match &self.phase {
             Phase::Recovering { .. } => self.probe_recorded(),
-            _ => self.out.push(Command::FindStart),
+            _ => self.find_start(),
         }
         std::mem::take(&mut self.out)
     }

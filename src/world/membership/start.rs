@@ -152,7 +152,7 @@ impl World {
     /// none, those whose processes answer may still train, and must not get a
     /// second world beside theirs: they are waited for.
     fn recover_without(&mut self, now: Duration) {
-        let fenced = !self.required().is_empty();
+        let fenced = !self.required().is_empty() && self.finished.is_none();
         let Phase::Recovering {
             since,
             awaited,
@@ -183,6 +183,9 @@ impl World {
         if !awaited.is_empty() {
             return;
         }
+        if let Some(manifest) = self.finished.clone() {
+            return self.finish(manifest);
+        }
         if self.pool.is_empty() || self.required().iter().all(|w| !self.pool.contains_key(w)) {
             return self.lose_world();
         }
@@ -201,7 +204,15 @@ impl World {
             });
         }
         self.clear_world();
-        self.out.push(Command::FindStart);
+        self.find_start();
+    }
+
+    /// Looks for the checkpoint to start from, unless the run is complete.
+    pub(super) fn find_start(&mut self) {
+        match self.finished.clone() {
+            Some(manifest) => self.finish(manifest),
+            None => self.out.push(Command::FindStart),
+        }
     }
 
     /// So many workers have to hold the starting state before a world begins.

@@ -63,14 +63,11 @@ impl Coordinator {
         });
         let durable = self.durable.clone();
         self.fuse = None;
-        let mut world = World::new(self.settings.clone(), self.incarnation, durable, env.now);
+        let last = env.store.newest().filter(|(_, c)| c.last);
+        let mut world = World::new(self.settings.clone(), self.incarnation, durable, env.now)
+            .finished_by(last.map(|(manifest, _)| manifest));
         let commands = world.begin();
         self.world = Some(world);
-        if env.store.is_finished() {
-            self.outcome = Some(Outcome::Finished {
-                manifest: "found".into(),
-            });
-        }
         self.execute(env, commands);
         if self.stop_asked {
             self.event(env, Event::Stop);

@@ -46,10 +46,6 @@ impl Store {
             .max_by_key(|(_, c)| (c.round, c.last));
         newest.map(|(manifest, c)| (manifest.clone(), *c))
     }
-
-    pub fn is_finished(&self) -> bool {
-        self.checkpoints.values().any(|c| c.last)
-    }
 }
 
 /// Everything that isn't a process.

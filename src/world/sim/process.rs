@@ -37,6 +37,8 @@ pub struct Process {
     pub(super) stored: BTreeMap<(WorkerId, u32), Sum>,
     pub(super) votes: BTreeMap<super::super::Generation, u32>,
     pub(super) kept: Option<(Round, Sum)>,
+    /// The sum being applied is our own partial.
+    alone: bool,
     pub(super) streamed: BTreeMap<Round, Sum>,
     pub(super) fetched: Option<Sum>,
     /// Said while there was no session.
@@ -74,6 +76,7 @@ impl Process {
             stored: BTreeMap::new(),
             votes: BTreeMap::new(),
             kept: None,
+            alone: false,
             streamed: BTreeMap::new(),
             fetched: None,
             backlog: Vec::new(),
@@ -200,7 +203,8 @@ impl Process {
                 self.event(env, event);
             }
             Answer::Applied(event, round, sum) => {
-                self.kept = Some((round, sum));
+                let keeps = !self.alone || self.member.keeps_sums_of_its_own();
+                self.kept = keeps.then_some((round, sum));
                 env.count("applied");
                 env.log(|| format!("{:?} applied {round:?}", self.id));
                 self.event(env, event);
@@ -313,6 +317,7 @@ impl Process {
             }
             Command::StopCompute => self.engine.stop(),
             Command::Apply { task, round, sum } => {
+                self.alone = sum == SumSource::Partial;
                 let sum = self.sum_from(env, round, sum);
                 self.engine.jobs.push_back(Job::Apply { task, round, sum });
             }
