@@ -111,7 +111,8 @@ impl Report {
                     recomputed_micro_batches: u64::from(recomputed),
                     source: record.source.as_ref().map(|m| m.id),
                 });
-                if record.paused {
+                // Who stops lets everybody go: that is no pause.
+                if record.paused && self.stop_asked.is_none() {
                     let members = record.members.len() as u64;
                     let minimum = world.members_min() as u64;
                     self.event(Event::Paused {
