@@ -135,6 +135,11 @@ impl Fleet {
         self.worker(name).process.signal("-INT");
     }
 
+    #[cfg(target_os = "linux")]
+    pub fn peak_memory(&mut self, name: &str) -> u64 {
+        self.worker(name).process.peak_memory()
+    }
+
     /// Waits until this worker says so.
     pub fn worker_said(&mut self, name: &str, text: &str) {
         self.worker(name).process.stderr.wait(name, text);

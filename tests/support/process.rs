@@ -44,6 +44,16 @@ impl Process {
         assert!(sent.success(), "kill {signal} {}", self.name);
     }
 
+    /// The most memory it has had at once, in bytes.
+    #[cfg(target_os = "linux")]
+    pub fn peak_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|l| l.trim().strip_suffix(" kB")).unwrap();
+        kib.parse::<u64>().unwrap() * 1024
+    }
+
     /// Waits until it has ended by itself.
     pub fn end(&mut self) -> ExitStatus {
         self.stdout.wait_for_end(&self.name);

@@ -1,0 +1,53 @@
+//! What a worker needs at most, a parameter.
+//!
+//! Weights, two moments and the replica's own copy of the weights are 16
+//! bytes, a gradient 4, the sum of our share and the reduced one 16, the last
+//! sum, packed, about 5; the rest is under way: candle's intermediate values,
+//! buckets in and out, and for the writer of a checkpoint the state that it
+//! writes.
+
+use crate::elastic::JOB;
+use crate::support::Fleet;
+
+/// Bytes a parameter with Adam, of any member.
+const MEMBER: f64 = 64.0;
+/// Of the member that writes a checkpoint.
+const WRITER: f64 = 100.0;
+
+/// Parameters of the job with two hidden layers this wide.
+fn parameters(width: u64) -> u64 {
+    784 * width + width + width * width + width + width * 10 + 10
+}
+
+/// The most memory that the writer and the other member of two have taken.
+fn peaks(width: u64) -> [u64; 2] {
+    let job = JOB
+        .replace("hidden = [16]", &format!("hidden = [{width}, {width}]"))
+        .replace("epochs = 2", "steps = 8")
+        .replace("\"20 steps\"", "\"4 steps\"");
+    let mut fleet = Fleet::start(&job, &["--world-size", "2"]);
+    fleet.hire("w1", "hold@committed,step=4,until=HOLD");
+    fleet.hire("w2", "hold@applied,step=6,until=HOLD");
+    fleet.struck("w1", "hold@committed,step=4");
+    fleet.struck("w2", "hold@applied,step=6");
+    let peaks = ["w1", "w2"].map(|name| fleet.peak_memory(name));
+    fleet.release("w1");
+    fleet.release("w2");
+    fleet.finish();
+    peaks
+}
+
+#[test]
+fn a_worker_takes_no_more_bytes_a_parameter_than_is_said() {
+    let [small, large] = [peaks(16), peaks(1024)];
+    let added = (parameters(1024) - parameters(16)) as f64;
+    let taken = [0, 1].map(|k| large[k].saturating_sub(small[k]) as f64 / added);
+    println!(
+        "bytes a parameter: writer {:.1}, member {:.1}",
+        taken[0], taken[1]
+    );
+    assert!(taken[0] <= WRITER, "the writer takes {:.1}", taken[0]);
+    assert!(taken[1] <= MEMBER, "a member takes {:.1}", taken[1]);
+    // A test that measures nothing would pass as well.
+    assert!(taken.iter().all(|bytes| *bytes > 24.0), "{taken:?}");
+}
