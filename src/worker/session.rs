@@ -42,6 +42,7 @@ const STEADY: Duration = Duration::from_secs(1);
 const STALL: Duration = Duration::from_secs(10);
 
 type Client = ControlClient<Channel>;
+type Outbox = mpsc::Sender<pb::WorkerMessage>;
 
 /// What the session tells the driver.
 pub(super) enum Said {
@@ -162,7 +163,10 @@ pub(super) struct Session {
 
 #[derive(Default)]
 struct Shared {
-    outbox: Option<mpsc::Sender<pb::WorkerMessage>>,
+    /// Of a session in which no Hello has been said.
+    opening: Option<Outbox>,
+    /// Of a session that we can speak in.
+    outbox: Option<Outbox>,
     backlog: VecDeque<FromWorker>,
     /// The driver has ended: no other session is to follow.
     over: bool,
@@ -182,15 +186,20 @@ impl Session {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens the conversation, and says what had to wait.
+    /// Opens the conversation, and says what had to wait. Until then nothing is
+    /// said in a new session: the coordinator refuses one that begins otherwise.
     pub fn hello(&self, holdings: &Holdings) {
         let hello = pb::Hello {
             worker: self.worker.0,
             holdings: Some(holdings.into()),
             data_fingerprint: self.data_fingerprint.clone(),
         };
+        let backlog = {
+            let mut shared = self.shared();
+            shared.outbox = shared.opening.take();
+            std::mem::take(&mut shared.backlog)
+        };
         self.push(Body::Hello(hello));
-        let backlog = std::mem::take(&mut self.shared().backlog);
         backlog.into_iter().for_each(|message| self.tell(message));
     }
 
@@ -232,18 +241,37 @@ impl Session {
         }));
     }
 
+    /// A full outbox means that nobody reads: the session ends, and the Hello of
+    /// the next one makes good what is not said here.
     fn push(&self, body: Body) -> bool {
         let message = pb::WorkerMessage { body: Some(body) };
-        self.shared()
+        let mut shared = self.shared();
+        let sent = shared
             .outbox
             .as_ref()
-            .is_some_and(|outbox| outbox.try_send(message).is_ok())
+            .is_some_and(|outbox| outbox.try_send(message).is_ok());
+        if !sent {
+            shared.outbox = None;
+        }
+        sent
+    }
+
+    /// A session is there, in which our Hello comes first.
+    fn opened(&self) -> mpsc::Receiver<pb::WorkerMessage> {
+        let (outbox, outward) = mpsc::channel(OUTBOX);
+        self.shared().opening = Some(outbox);
+        outward
+    }
+
+    fn ended(&self) {
+        let mut shared = self.shared();
+        (shared.opening, shared.outbox) = (None, None);
     }
 
     /// Ends the conversation for good, once everything has been sent.
     pub fn close(&self) {
-        let mut shared = self.shared();
-        (shared.outbox, shared.over) = (None, true);
+        self.ended();
+        self.shared().over = true;
     }
 
     fn is_over(&self) -> bool {
@@ -258,7 +286,7 @@ impl Session {
         loop {
             let begun = Instant::now();
             let broken = self.converse(&mut client, &driver).await;
-            self.shared().outbox = None;
+            self.ended();
             if self.is_over() {
                 return;
             }
@@ -303,8 +331,7 @@ impl Session {
         client: &mut Client,
         driver: &SyncSender<Input>,
     ) -> Result<(), Status> {
-        let (outbox, outward) = mpsc::channel(OUTBOX);
-        self.shared().outbox = Some(outbox);
+        let outward = self.opened();
         let gone = |_| Status::cancelled("the worker has ended");
         driver.send(Input::Session(Said::Opened)).map_err(gone)?;
         let opening = client.session(ReceiverStream::new(outward));
@@ -324,5 +351,51 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(outward: &mut mpsc::Receiver<pb::WorkerMessage>) -> Vec<Body> {
+        std::iter::from_fn(|| outward.try_recv().ok()?.body).collect()
+    }
+
+    #[test]
+    fn nothing_is_said_before_hello_and_what_counts_comes_after_it() {
+        let session = Session::new(WorkerId(1), String::new(), LogTail::new());
+        let mut outward = session.opened();
+        session.trouble("none".into(), String::new());
+        let reason = "notice".to_owned();
+        session.tell(FromWorker::Drain { reason });
+        assert_eq!(said(&mut outward), []);
+        session.hello(&Holdings::default());
+        let said = said(&mut outward);
+        assert!(
+            matches!(said[..], [Body::Hello(_), Body::Drain(_)]),
+            "{said:?}"
+        );
+    }
+
+    #[test]
+    fn session_that_nobody_reads_ends_and_what_counts_is_said_in_the_next() {
+        let session = Session::new(WorkerId(1), String::new(), LogTail::new());
+        let mut outward = session.opened();
+        session.hello(&Holdings::default());
+        for _ in 1..OUTBOX {
+            session.trouble("none".into(), String::new());
+        }
+        let reason = "notice".to_owned();
+        session.tell(FromWorker::Drain { reason });
+        assert_eq!(said(&mut outward).len(), OUTBOX);
+        assert!(outward.is_closed());
+        let mut outward = session.opened();
+        session.hello(&Holdings::default());
+        let said = said(&mut outward);
+        assert!(
+            matches!(said[..], [Body::Hello(_), Body::Drain(_)]),
+            "{said:?}"
+        );
     }
 }
