@@ -25,7 +25,7 @@ use crate::strategy::Partial;
 use crate::wire::Record;
 use crate::world::member::Next;
 use crate::world::message::{ReleaseReason, ToWorker};
-use crate::world::{Generation, GenerationRecord, Member, Origin, Round, WorkerId};
+use crate::world::{Generation, GenerationRecord, Member, Round, WorkerId};
 
 /// Inputs that may wait.
 const INBOX: usize = 4096;
@@ -138,19 +138,12 @@ fn record(addresses: &[String]) -> GenerationRecord {
         address: address.clone(),
         weight: 1,
     };
-    GenerationRecord {
-        generation: Generation {
-            incarnation: 1,
-            counter: 1,
-        },
-        members: addresses.iter().enumerate().map(member).collect(),
-        base: Round(0),
-        first: None,
-        source: None,
-        leavers: Vec::new(),
-        paused: false,
-        origin: Origin::Installed,
-    }
+    let generation = Generation {
+        incarnation: 1,
+        counter: 1,
+    };
+    let members = addresses.iter().enumerate().map(member).collect();
+    GenerationRecord::installed(generation, members)
 }
 
 /// Has its micro-batch's gradient ready, and checks the sums.

@@ -25,16 +25,8 @@ fn generation(counter: u32) -> Generation {
 
 /// A world of these workers, in its usual shares.
 fn world(members: &[u64]) -> GenerationRecord {
-    GenerationRecord {
-        generation: generation(1),
-        members: members.iter().map(|id| node(*id)).collect(),
-        base: Round(0),
-        first: None,
-        source: None,
-        leavers: Vec::new(),
-        paused: false,
-        origin: Origin::Installed,
-    }
+    let members = members.iter().map(|id| node(*id)).collect();
+    GenerationRecord::installed(generation(1), members)
 }
 
 /// Somebody at `round` of 6 micro-batches who holds these of it.

@@ -58,6 +58,20 @@ pub struct GenerationRecord {
 }
 
 impl GenerationRecord {
+    /// A world of these from the first round on, all in their usual shares.
+    pub fn installed(generation: Generation, members: Vec<Member>) -> GenerationRecord {
+        GenerationRecord {
+            generation,
+            members,
+            base: Round(0),
+            first: None,
+            source: None,
+            leavers: Vec::new(),
+            paused: false,
+            origin: Origin::Installed,
+        }
+    }
+
     /// The place of a member in the exchange, if it is one.
     pub fn rank(&self, worker: WorkerId) -> Option<usize> {
         self.members.iter().position(|m| m.id == worker)

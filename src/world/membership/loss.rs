@@ -271,7 +271,7 @@ impl World {
         }
         let p = p.clone();
         self.adopt_effective_change(&p.reports);
-        let nothing = empty_record();
+        let nothing = GenerationRecord::installed(Generation::NONE, Vec::new());
         let current = self.current.as_ref().unwrap_or(&nothing);
         let starting = self.current.is_none();
         let leaving = self
@@ -388,18 +388,5 @@ impl World {
             self.release_leavers();
             self.plan(now);
         }
-    }
-}
-
-fn empty_record() -> GenerationRecord {
-    GenerationRecord {
-        generation: Generation::NONE,
-        members: Vec::new(),
-        base: Round(0),
-        first: None,
-        source: None,
-        leavers: Vec::new(),
-        paused: false,
-        origin: Origin::Installed,
     }
 }

@@ -29,16 +29,8 @@ fn node(id: u64) -> Node {
 }
 
 fn world(counter: u32, members: &[u64]) -> GenerationRecord {
-    GenerationRecord {
-        generation: generation(counter),
-        members: members.iter().map(|id| node(*id)).collect(),
-        base: Round(0),
-        first: None,
-        source: None,
-        leavers: Vec::new(),
-        paused: false,
-        origin: Origin::Installed,
-    }
+    let members = members.iter().map(|id| node(*id)).collect();
+    GenerationRecord::installed(generation(counter), members)
 }
 
 fn change(counter: u32, from: u32, members: &[u64]) -> GenerationRecord {
@@ -124,6 +116,16 @@ impl Worker {
         })
     }
 
+    /// Somebody's part of the only bucket that this worker owns is added.
+    fn contributed(&mut self, from: WorkerId) -> Vec<Command> {
+        self.on(Event::Contributed { from, bucket: 0 })
+    }
+
+    /// The only bucket of another owner has come.
+    fn reduced(&mut self, from: WorkerId) -> Vec<Command> {
+        self.on(Event::Reduced { from, bucket: 0 })
+    }
+
     fn applied(&mut self) -> Vec<Command> {
         self.on(Event::Applied {
             task: self.task,
@@ -134,18 +136,9 @@ impl Worker {
 
     /// Worker 2 of the world of workers 1 and 2 gets all pieces of a round.
     fn exchanged(&mut self, votes: &[(u32, u32)]) -> Vec<Command> {
-        self.on(Event::Contributed {
-            from: ME,
-            bucket: 0,
-        });
-        self.on(Event::Contributed {
-            from: FIRST,
-            bucket: 0,
-        });
-        self.on(Event::Reduced {
-            from: FIRST,
-            bucket: 0,
-        });
+        self.contributed(ME);
+        self.contributed(FIRST);
+        self.reduced(FIRST);
         let votes = votes
             .iter()
             .map(|(change, n)| (generation(*change), *n))

@@ -19,27 +19,11 @@ fn a_member_contributes_its_share_and_applies_the_sum_when_all_of_it_has_come() 
             vote: None
         }]
     );
-    assert_eq!(
-        worker.on(Event::Contributed {
-            from: ME,
-            bucket: 0
-        }),
-        []
-    );
-    let commands = worker.on(Event::Contributed {
-        from: FIRST,
-        bucket: 0,
-    });
+    assert_eq!(worker.contributed(ME), []);
+    let commands = worker.contributed(FIRST);
     let round = Round(0);
     assert_eq!(commands, [Command::Broadcast { round, bucket: 0 }]);
-    assert_eq!(
-        worker.on(Event::Reduced {
-            from: FIRST,
-            bucket: 0
-        }),
-        [],
-        "the trailer is missing"
-    );
+    assert_eq!(worker.reduced(FIRST), [], "the trailer is missing");
     let commands = worker.on(Event::TrailerReduced {
         votes: BTreeMap::new(),
     });
@@ -63,25 +47,12 @@ fn a_member_contributes_its_share_and_applies_the_sum_when_all_of_it_has_come() 
 fn the_first_member_finishes_the_trailer_before_it_applies() {
     let mut worker = Worker::member_of(FIRST, world(1, &[1, 2]));
     worker.computed(&[0, 1]);
-    worker.on(Event::Contributed {
-        from: FIRST,
-        bucket: 0,
-    });
-    worker.on(Event::Contributed {
-        from: ME,
-        bucket: 0,
-    });
+    worker.contributed(FIRST);
+    worker.contributed(ME);
     worker.on(Event::TrailerContributed { from: FIRST });
     let commands = worker.on(Event::TrailerContributed { from: ME });
     assert_eq!(commands, [Command::BroadcastTrailer]);
-    assert_eq!(
-        worker.on(Event::Reduced {
-            from: ME,
-            bucket: 0
-        }),
-        [],
-        "its votes are not known"
-    );
+    assert_eq!(worker.reduced(ME), [], "its votes are not known");
     let commands = worker.on(Event::TrailerReduced {
         votes: BTreeMap::new(),
     });
@@ -93,13 +64,11 @@ fn the_first_member_finishes_the_trailer_before_it_applies() {
 fn the_bucket_that_completes_the_round_is_sent_before_the_sum_is_applied() {
     let mut worker = Worker::member_of(ME, world(1, &[1, 2]));
     worker.computed(&[2, 3]);
-    let (from, bucket) = (ME, 0);
-    worker.on(Event::Contributed { from, bucket });
-    let (from, bucket) = (FIRST, 0);
-    worker.on(Event::Reduced { from, bucket });
+    worker.contributed(ME);
+    worker.reduced(FIRST);
     let votes = BTreeMap::new();
     assert_eq!(worker.on(Event::TrailerReduced { votes }), []);
-    let commands = worker.on(Event::Contributed { from, bucket });
+    let commands = worker.contributed(FIRST);
     let round = Round(0);
     assert!(
         matches!(
