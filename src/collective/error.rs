@@ -161,12 +161,6 @@ impl ConnectError {
         )
     }
 
-    /// Whether the host itself says that no such process is there: of a
-    /// worker known to have listened, that it is dead.
-    pub fn is_proof_of_death(&self) -> bool {
-        matches!(self, Self::RefusedByHost { .. } | Self::WrongWorker { .. })
-    }
-
     pub(super) fn from_connect(addr: &str, source: io::Error, after: Duration) -> ConnectError {
         let addr = addr.to_owned();
         match source.kind() {

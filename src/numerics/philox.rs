@@ -157,45 +157,11 @@ fn uniform_body(key: Key, first: u64, out: &mut [f32]) {
     });
 }
 
-#[inline(always)]
-fn keep_mask_body(key: Key, first: u64, keep_probability: f32, scale: f32, out: &mut [f32]) {
-    fill_groups(key, UNIFORM, first, out, |group, words| {
-        for lane in 0..LANES {
-            for word in 0..4 {
-                let keep = unit(words[word][lane]) < keep_probability;
-                group[4 * lane + word] = if keep { scale } else { 0.0 };
-            }
-        }
-    });
-}
-
 dispatched! { fn uniform(key: Key, first: u64, out: &mut [f32]) = uniform_body; }
-dispatched! {
-    fn keep_mask(key: Key, first: u64, keep_probability: f32, scale: f32, out: &mut [f32]) = keep_mask_body;
-}
 
 /// Elements `first_element..` of the key's uniform stream: multiples of 2^-24 in [0, 1).
 pub fn fill_uniform(key: Key, first_element: u64, out: &mut [f32]) {
     uniform(Level::best(), key, first_element, out);
-}
-
-/// Elements `first_element..` of a dropout mask: `scale` where the key's uniform
-/// stream is below `keep_probability`, else zero.
-pub fn fill_keep_mask(
-    key: Key,
-    first_element: u64,
-    keep_probability: f32,
-    scale: f32,
-    out: &mut [f32],
-) {
-    keep_mask(
-        Level::best(),
-        key,
-        first_element,
-        keep_probability,
-        scale,
-        out,
-    );
 }
 
 /// Elements `first_element..` of the key's normal stream: mean 0, variance 1,
@@ -290,7 +256,7 @@ mod tests {
         ) {
             let key = Key::derive(seed, "test", &[]);
             let cut = cut.min(len);
-            for fill in [fill_uniform, fill_normal, |key, first, out: &mut [f32]| fill_keep_mask(key, first, 0.8, 1.25, out)] {
+            for fill in [fill_uniform, fill_normal] {
                 let mut whole = vec![0.0; len];
                 fill(key, base, &mut whole);
                 let mut parts = vec![0.0; len];
@@ -306,13 +272,10 @@ mod tests {
             let plain: Vec<f32> = (first..first + len as u64)
                 .map(|i| unit(philox4x32(counter(i / 4, UNIFORM), key)[(i % 4) as usize]))
                 .collect();
-            let mask: Vec<f32> = plain.iter().map(|u| if *u < 0.8 { 1.25 } else { 0.0 }).collect();
             for level in Level::all() {
                 let mut out = vec![0.0; len];
                 uniform(level, key, first, &mut out);
                 prop_assert_eq!(&out, &plain, "{}", level.name());
-                keep_mask(level, key, first, 0.8, 1.25, &mut out);
-                prop_assert_eq!(&out, &mask, "{}", level.name());
             }
         }
     }
@@ -353,10 +316,6 @@ mod tests {
             .sum::<f64>()
             / (xs.len() / 2) as f64;
         assert!(neighbours.abs() < 6e-3, "{neighbours}");
-
-        fill_keep_mask(key, 0, 0.8, 1.25, &mut xs);
-        let (mean, _) = moments(&xs);
-        assert!((mean - 1.0).abs() < 2e-3, "{mean}");
     }
 
     /// The bits that `NUMERICS_VERSION` 1 stands for.

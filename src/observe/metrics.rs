@@ -284,19 +284,6 @@ impl Drop for MetricsLog {
     }
 }
 
-/// Reads a whole file, skipping lines that aren't records.
-///
-/// # Errors
-/// [`JsonLinesError::Io`].
-pub fn read_all(path: &Path) -> Result<Vec<MetricsRecord>, JsonLinesError> {
-    let mut records = Vec::new();
-    each_line(path, |line| {
-        records.extend(serde_json::from_slice::<MetricsRecord>(line).ok());
-        Ok(())
-    })?;
-    Ok(records)
-}
-
 fn records_of(tail: &Tail) -> Vec<MetricsRecord> {
     tail.lines()
         .filter_map(|line| serde_json::from_slice(line).ok())

@@ -114,11 +114,6 @@ impl<W: Write> Screen<W> {
         self.failure.as_ref()
     }
 
-    /// The terminal has another width now.
-    pub fn set_columns(&mut self, columns: usize) {
-        self.terminal.columns = columns.max(1);
-    }
-
     /// A running epoch, as often as the caller likes: most calls draw nothing.
     pub fn progress(&mut self, now: Duration, line: &EpochLine) {
         let pause = if self.terminal.live { REDRAW } else { PLAIN };
@@ -340,14 +335,6 @@ mod tests {
              + worker 3 joined\n\
              epoch 1  20/20 0.0s   2 workers\n"
         );
-    }
-
-    #[test]
-    fn a_resized_terminal_gets_a_shorter_bar_from_the_next_redraw_on() {
-        let (mut screen, page) = live(80, false);
-        screen.set_columns(37);
-        screen.progress(ms(0), &epoch(10));
-        assert_eq!(page.take(), "\r\x1b[Kepoch 1  10/20 [===>...]   2 workers");
     }
 
     #[test]

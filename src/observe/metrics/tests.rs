@@ -16,6 +16,15 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).expect("readable")
 }
 
+/// The records of a whole file.
+fn read_all(path: &Path) -> Vec<MetricsRecord> {
+    let lines = read(path);
+    lines
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
 #[test]
 fn a_record_is_one_flat_row() {
     let record = step(412)
@@ -65,7 +74,7 @@ fn a_round_reported_twice_is_written_once_across_a_restart() {
     assert!(!log.append(&epoch).expect("reads"));
     assert_eq!(read(&path), before);
     assert!(log.append(&step(4)).expect("writes"));
-    assert_eq!(read_all(&path).expect("reads").len(), 5);
+    assert_eq!(read_all(&path).len(), 5);
 }
 
 #[test]
@@ -118,11 +127,7 @@ fn going_back_to_a_checkpoint_keeps_one_history() {
     assert!(!log.append(&step(6)).expect("reads"));
     assert!(log.append(&step(7).with("loss", 0.25)).expect("writes"));
     log.sync().expect("syncs");
-    let rounds: Vec<u64> = read_all(&path)
-        .expect("reads")
-        .iter()
-        .map(|r| r.round)
-        .collect();
+    let rounds: Vec<u64> = read_all(&path).iter().map(|r| r.round).collect();
     assert_eq!(rounds, [1, 2, 3, 4, 5, 6, 7]);
     let losses = history
         .series("r", MetricsKind::Step, "loss")
