@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::job::course::{Decision, Means, StopReason};
+use crate::job::course::{Decision, Means, SkippedStep, StopReason};
 use crate::strategy::{Finished, Plan, TrainState};
 use crate::wire::{Record, Values};
 
@@ -16,12 +16,7 @@ pub(super) fn of(plan: &Plan, state: &TrainState, finished: &Finished) -> Vec<Re
     for decision in &finished.decisions {
         match decision {
             Decision::StepSkipped(skipped) => {
-                let parameters: Vec<String> = skipped
-                    .parameters
-                    .iter()
-                    .filter_map(|fault| plan.layout.iter().nth(fault.index as usize))
-                    .map(|parameter| parameter.name.clone())
-                    .collect();
+                let parameters = at_fault(plan, skipped);
                 let kinds = [
                     ("non-finite", &skipped.non_finite),
                     ("out-of-range", &skipped.out_of_range),
@@ -142,12 +137,7 @@ pub(super) fn failure(plan: &Plan, reason: &StopReason) -> String {
         .into_iter()
         .chain(bad("out of range", &skipped.out_of_range))
         .collect();
-    let parameters: Vec<String> = skipped
-        .parameters
-        .iter()
-        .filter_map(|fault| plan.layout.iter().nth(fault.index as usize))
-        .map(|parameter| parameter.name.clone())
-        .collect();
+    let parameters = at_fault(plan, skipped);
     let parameters = if parameters.is_empty() {
         "the loss or a metric".into()
     } else {
@@ -159,6 +149,15 @@ pub(super) fn failure(plan: &Plan, reason: &StopReason) -> String {
         skipped.step,
         wrong.join(" and "),
     )
+}
+
+/// The names of the parameters whose gradients were not sound.
+fn at_fault(plan: &Plan, skipped: &SkippedStep) -> Vec<String> {
+    let faults = skipped.parameters.iter();
+    faults
+        .filter_map(|fault| plan.layout.iter().nth(fault.index as usize))
+        .map(|parameter| parameter.name.clone())
+        .collect()
 }
 
 fn values(plan: &Plan, means: Option<&Means>, prefix: &str) -> Values {

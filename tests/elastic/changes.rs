@@ -3,6 +3,9 @@
 use super::*;
 use crate::support::Fleet;
 
+/// Drained in step 30, and held in the next until it has been planned.
+const DRAINED_IN_STEP_30: &str = "drain@applied,step=30;hold@computed,step=31,until=proposed";
+
 #[test]
 fn worker_drained_by_sigterm_costs_nothing() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "3"]);
@@ -24,10 +27,7 @@ fn worker_drained_by_sigterm_costs_nothing() {
 #[test]
 fn first_member_drained_and_the_next_one_takes_over() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
-    fleet.hire(
-        "w1",
-        "drain@applied,step=30;hold@computed,step=31,until=proposed",
-    );
+    fleet.hire("w1", DRAINED_IN_STEP_30);
     fleet.hire("w2", "");
     let outcome = fleet.finish();
     assert_eq!(outcome.exits["w1"], Some(75));
@@ -38,10 +38,7 @@ fn first_member_drained_and_the_next_one_takes_over() {
 fn drain_and_loss_together() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "4"]);
     fleet.hire("w1", "");
-    fleet.hire(
-        "w2",
-        "drain@applied,step=30;hold@computed,step=31,until=proposed",
-    );
+    fleet.hire("w2", DRAINED_IN_STEP_30);
     fleet.hire("w3", "kill@proposed");
     fleet.hire("w4", "");
     let outcome = fleet.finish();
@@ -52,16 +49,20 @@ fn drain_and_loss_together() {
     assert_eq!(outcome.exits["w2"], Some(75));
 }
 
+/// A world of one in step 10, which then meets `later`.
+fn alone_in_step_10(later: &str) -> Fleet {
+    let mut fleet = Fleet::start(JOB, &[]);
+    let faults = format!("hold@computed,step=10,until=HOLD;{later}");
+    fleet.hire("w1", &faults);
+    fleet.struck("w1", "hold@computed,step=10");
+    fleet
+}
+
 /// The world trains on while the newcomer restores, and takes it in where it
 /// has caught up.
 #[test]
 fn nobody_waits_for_a_joiner() {
-    let mut fleet = Fleet::start(JOB, &[]);
-    fleet.hire(
-        "w1",
-        "hold@computed,step=10,until=HOLD;hold@computed,step=30,until=HOLD;tell@proposed",
-    );
-    fleet.struck("w1", "hold@computed,step=10");
+    let mut fleet = alone_in_step_10("hold@computed,step=30,until=HOLD;tell@proposed");
     fleet.hire("w2", "hold@restore,until=HOLD");
     // It has subscribed at step 10, and reads the checkpoint made for it.
     fleet.struck("w2", "hold@restore");
@@ -91,12 +92,7 @@ fn nobody_waits_for_a_joiner() {
 
 #[test]
 fn two_join_at_once() {
-    let mut fleet = Fleet::start(JOB, &[]);
-    fleet.hire(
-        "w1",
-        "hold@computed,step=10,until=HOLD;hold@computed,step=50,until=HOLD;tell@proposed",
-    );
-    fleet.struck("w1", "hold@computed,step=10");
+    let mut fleet = alone_in_step_10("hold@computed,step=50,until=HOLD;tell@proposed");
     fleet.hire("w2", "tell@restore");
     fleet.hire("w3", "tell@restore");
     fleet.struck("w2", "tell@restore");

@@ -80,6 +80,12 @@ fn faulty(attempts_max: u32) -> (Arc<FaultyStore>, Store) {
     (faults, store)
 }
 
+/// The newest checkpoint of a run in which nothing is damaged.
+async fn newest(run: &RunStore) -> Manifest {
+    let found = run.newest_verified(|damage| panic!("{damage}")).await;
+    found.unwrap().unwrap()
+}
+
 fn identity(run: &str) -> Identity {
     Identity {
         run: run.into(),
