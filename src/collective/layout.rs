@@ -62,7 +62,7 @@ impl Cut {
     }
 
     /// How many values there are.
-    #[allow(clippy::len_without_is_empty)] // of a cut, not of a collection
+    #[allow(clippy::len_without_is_empty, reason = "of a cut, not of a collection")]
     pub fn len(&self) -> usize {
         self.len
     }
