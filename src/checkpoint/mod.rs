@@ -25,7 +25,7 @@
 //!
 //! | concern | file |
 //! |---|---|
-//! | URLs; bounded requests with retries; create-if-absent | `location.rs`, `store.rs`, `probe.rs` |
+//! | URLs; bounded requests with retries; create-if-absent | `location.rs`, `store.rs`, `store/attempt.rs`, `probe.rs` |
 //! | what a snapshot is, and when two runs are the same | `snapshot.rs`, `identity.rs`, `digest.rs` |
 //! | tensors to shards and back; the manifest's bytes | `shard.rs`, `manifest.rs` |
 //! | one run: records, incarnations | `run_store.rs` |

@@ -2,7 +2,8 @@
 //! attempts and bytes, every error naming the object, and create-if-absent that
 //! stays right when the answer to a successful write is lost.
 
-use std::future::Future;
+mod attempt;
+
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
-use super::error::{Source, StoreError};
+use super::error::StoreError;
 use super::location::{Location, memory};
 
 /// Objects that one listing may return; a store with more is not ours.
@@ -310,66 +311,6 @@ impl Store {
         let below = full.strip_prefix(self.prefix.as_ref()).unwrap_or(full);
         below.trim_start_matches('/').to_string()
     }
-
-    /// Runs a request until it succeeds, can't, or has been tried often enough.
-    async fn attempt<T, Answer>(
-        &self,
-        action: &'static str,
-        key: &str,
-        mut request: impl FnMut() -> Answer,
-    ) -> Result<T, StoreError>
-    where
-        Answer: Future<Output = object_store::Result<T>>,
-    {
-        let mut wait = self.options.first_wait;
-        let mut attempt = 1;
-        loop {
-            let source: Source =
-                match tokio::time::timeout(self.options.attempt_timeout, request()).await {
-                    Ok(Ok(answer)) => return Ok(answer),
-                    Ok(Err(error)) => match self.hopeless(action, key, error) {
-                        Ok(error) => return Err(error),
-                        Err(transient) => transient,
-                    },
-                    Err(_) => format!("no answer within {:?}", self.options.attempt_timeout).into(),
-                };
-            if attempt >= self.options.attempts_max {
-                let (url, key) = (self.url.clone(), key.to_string());
-                return Err(StoreError::Unavailable {
-                    url,
-                    key,
-                    action,
-                    attempts: attempt,
-                    source,
-                });
-            }
-            tracing::warn!(action, key, attempt, reason = %source, "the store failed, trying again");
-            tokio::time::sleep(wait).await;
-            wait = (2 * wait).min(self.options.wait_max);
-            attempt += 1;
-        }
-    }
-
-    /// The error if trying again is pointless, else what went wrong this time.
-    fn hopeless(
-        &self,
-        action: &'static str,
-        key: &str,
-        error: Error,
-    ) -> Result<StoreError, Source> {
-        let (url, key) = (self.url.clone(), key.to_string());
-        match error {
-            Error::NotFound { .. } => Ok(StoreError::Missing { url, key }),
-            Error::AlreadyExists { .. } => Ok(StoreError::Exists { url, key }),
-            error if is_refusal(&error) => Ok(StoreError::Refused {
-                url,
-                key,
-                action,
-                source: error.into(),
-            }),
-            error => Err(error.into()),
-        }
-    }
 }
 
 fn trimmed(url: &str) -> String {
@@ -380,36 +321,6 @@ fn trimmed(url: &str) -> String {
     } else {
         cut.to_string()
     }
-}
-
-/// True if the same request will fail the same way again.
-fn is_refusal(error: &Error) -> bool {
-    use std::io::ErrorKind as Kind;
-    if let Error::Generic { .. } = error {
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            if let Some(io) = error.downcast_ref::<std::io::Error>() {
-                return matches!(
-                    io.kind(),
-                    Kind::PermissionDenied
-                        | Kind::ReadOnlyFilesystem
-                        | Kind::NotADirectory
-                        | Kind::IsADirectory
-                );
-            }
-            cause = error.source();
-        }
-        return false;
-    }
-    matches!(
-        error,
-        Error::PermissionDenied { .. }
-            | Error::Unauthenticated { .. }
-            | Error::NotSupported { .. }
-            | Error::NotImplemented { .. }
-            | Error::InvalidPath { .. }
-            | Error::UnknownConfigurationKey { .. }
-    )
 }
 
 /// Run and writer ids are parts of keys: letters, digits, `.`, `_` and `-`, not

@@ -6,13 +6,14 @@
 //! one over blocking sockets for the peers' threads and one over tokio's for
 //! gRPC. TLS will wrap the streams right here.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::deadline::Deadline;
 use super::error::{AcceptError, ConnectError, ListenError};
 use super::handshake::{
     Acceptor, CHALLENGE_LEN, Dialler, HELLO_LEN, Nonce, PROOF_LEN, VERDICT_LEN, check_magic,
@@ -363,45 +364,4 @@ async fn read<const N: usize>(stream: &mut tokio::net::TcpStream) -> io::Result<
     let mut bytes = [0u8; N];
     stream.read_exact(&mut bytes).await?;
     Ok(bytes)
-}
-
-/// One deadline over many blocking calls: a peer that drips one byte at a
-/// time gets no longer than one that sends nothing.
-struct Deadline(Instant);
-
-impl Deadline {
-    fn after(limit: Duration) -> Deadline {
-        Deadline(Instant::now() + limit)
-    }
-
-    fn remaining(&self) -> io::Result<Duration> {
-        self.0
-            .checked_duration_since(Instant::now())
-            .filter(|left| !left.is_zero())
-            .ok_or_else(|| io::ErrorKind::TimedOut.into())
-    }
-
-    fn read<const N: usize>(&self, stream: &TcpStream) -> io::Result<[u8; N]> {
-        let mut bytes = [0u8; N];
-        self.read_into(stream, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn read_into(&self, mut stream: &TcpStream, mut bytes: &mut [u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            stream.set_read_timeout(Some(self.remaining()?))?;
-            match stream.read(bytes) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(count) => bytes = &mut bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn write_all(&self, mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
-        stream.set_write_timeout(Some(self.remaining()?))?;
-        stream.write_all(bytes)
-    }
 }

@@ -19,7 +19,7 @@
 //! | who is there | `identity.rs` |
 //! | the shared secret | `token.rs` |
 //! | challenge and response, pure | `handshake.rs` |
-//! | every TCP connection, dialled or accepted | `connector.rs`, `error.rs` |
+//! | every TCP connection, dialled or accepted | `connector.rs`, `deadline.rs`, `error.rs` |
 //! | strangers: bounds, counts, log lines | `guard.rs` |
 //! | tonic channels and servers | `control.rs` |
 //! | frames and their limits | `frame.rs`, `buffer.rs` |
@@ -34,6 +34,7 @@
 mod buffer;
 mod connector;
 mod control;
+mod deadline;
 mod error;
 mod frame;
 mod guard;
