@@ -47,7 +47,6 @@ pub(super) enum Ask {
     Save {
         last: bool,
         generation: Generation,
-        counters: serde_json::Value,
     },
 }
 
@@ -246,12 +245,8 @@ impl Worker {
                 Ok(None)
             }
             Ask::Apply { task, sum, totals } => self.apply(task, sum, &totals).map(Some),
-            Ask::Save {
-                last,
-                generation,
-                counters,
-            } => {
-                self.save(last, generation, counters)?;
+            Ask::Save { last, generation } => {
+                self.save(last, generation)?;
                 Ok(None)
             }
         }
@@ -391,19 +386,13 @@ impl Worker {
     }
 
     /// Copies the state and leaves the writing to the saver.
-    fn save(
-        &mut self,
-        last: bool,
-        generation: Generation,
-        counters: serde_json::Value,
-    ) -> Result<(), EngineError> {
+    fn save(&mut self, last: bool, generation: Generation) -> Result<(), EngineError> {
         let Some(state) = &self.state else {
             return Err(EngineError::NoState);
         };
         let saved = state.save(&self.plan);
         let metrics = records::metrics(&self.plan, state);
-        self.saver
-            .save(saved, metrics, last, self.best, generation, counters);
+        self.saver.save(saved, metrics, last, self.best, generation);
         Ok(())
     }
 }

@@ -69,7 +69,6 @@ impl Saver {
         last: bool,
         best: bool,
         generation: Generation,
-        counters: serde_json::Value,
     ) {
         let snapshot = Arc::new(Snapshot {
             header: Header {
@@ -85,7 +84,7 @@ impl Saver {
                 best,
                 metrics,
                 state: saved.state,
-                counters,
+                counters: serde_json::Value::Null,
             },
             weights: saved.weights,
             optimizer: saved.optimizer,

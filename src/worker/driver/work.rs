@@ -184,11 +184,7 @@ impl Driver {
             return self.session.tell(FromWorker::JobFailed { error });
         }
         let generation = self.member.installed();
-        self.engine.ask(Ask::Save {
-            last,
-            generation,
-            counters: serde_json::Value::Null,
-        });
+        self.engine.ask(Ask::Save { last, generation });
     }
 
     /// Members hold different states: nothing that this run computes can be
