@@ -365,23 +365,14 @@ fn unix_now() -> UnixMillis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::GenerationRecord;
     use crate::world::membership::Cause;
-    use crate::world::{GenerationRecord, Origin, Round};
 
     #[test]
     fn each_installation_is_counted_with_the_record_it_follows() {
         let note = |recomputed| {
             Command::Note(Note::Installed {
-                record: GenerationRecord {
-                    generation: Generation::NONE,
-                    members: Vec::new(),
-                    base: Round(0),
-                    first: None,
-                    source: None,
-                    leavers: Vec::new(),
-                    paused: false,
-                    origin: Origin::Installed,
-                },
+                record: GenerationRecord::installed(Generation::NONE, Vec::new()),
                 cause: Cause::Started,
                 recomputed,
             })
