@@ -176,6 +176,15 @@ fn join(
         }
         Err(error) => return Err(Ended::Refused(error.to_string())),
     }
+    // Two rounds and a sum that is fetched; two sums for a follower.
+    let (limits, sum) = (
+        TransportLimits::default(),
+        rounds::sum_bytes_max(plan.layout.elements()),
+    );
+    transport.set_queue_limits(
+        limits.exchange_queue_bytes_max.max(3 * sum),
+        limits.stream_queue_bytes_max.max(2 * sum),
+    );
     let tag = RunTag::of(&reply.run);
     door.open(me, tag);
     let identity = Identity {

@@ -179,7 +179,7 @@ impl Rounds {
 
     /// The most that one peer's frames of a round can take.
     pub fn peer_bytes_max(&self) -> usize {
-        exact::max_packed_len(self.elements) + 2 * PAYLOAD_LEN_MAX
+        sum_bytes_max(self.elements)
     }
 
     pub fn elements(&self) -> usize {
@@ -200,6 +200,11 @@ impl Rounds {
     pub fn pack_all(round: u64, sum: &[i64], totals: Totals) -> PackedSum {
         PackedSum::pack(round, sum, &Trailer::new(totals), PIECE)
     }
+}
+
+/// The most that the frames of a whole sum of so many values can take.
+pub(super) fn sum_bytes_max(elements: usize) -> usize {
+    exact::max_packed_len(elements) + 2 * PAYLOAD_LEN_MAX
 }
 
 /// How a vector is cut, the same for everybody.
