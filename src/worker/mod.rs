@@ -43,7 +43,7 @@ use session::{Contact, Session};
 use signals::Signals;
 use trailer::Shape;
 
-use crate::checkpoint::{Identity, Store};
+use crate::checkpoint::{Identity, RunStore, Store};
 use crate::collective::{
     Connector, Hello, PeerListener, Refusal, RunTag, TcpTransport, TransportLimits, Verdict,
 };
@@ -150,32 +150,8 @@ fn join(
     let me = WorkerId(reply.worker);
     tracing::info!(worker = %me, run = %reply.run, "registered");
 
-    let job = job(config, &reply)?;
-    let plan = Plan::new(&job, &config.registry)
-        .map_err(|e| Ended::Refused(format!("{e} (the data's place can be given with --data)")))?;
-    let plan = Arc::new(plan);
-    let fingerprint = plan.data_fingerprint();
-    if fingerprint != reply.data_fingerprint {
-        return Err(Ended::Refused(format!(
-            "the data at {} has fingerprint {fingerprint}, the coordinator's has {}: \
-             both have to be the same files",
-            job.data.url, reply.data_fingerprint
-        )));
-    }
-    let run = Store::open(&reply.checkpoint_url)
-        .and_then(|store| store.run(&reply.run))
-        .map_err(|e| Ended::Refused(e.to_string()))?;
-    match runtime.block_on(run.run_record()) {
-        Ok(Some(_)) => {}
-        Ok(None) => {
-            return Err(Ended::Refused(format!(
-                "{} is not the coordinator's checkpoint store: it has to be one place that \
-                 all nodes share (coordinator --checkpoint)",
-                run.url()
-            )));
-        }
-        Err(error) => return Err(Ended::Refused(error.to_string())),
-    }
+    let plan = plan(config, &reply)?;
+    let run = runtime.block_on(checkpoints(&reply))?;
     // Two rounds and a sum that is fetched; two sums for a follower.
     let (limits, sum) = (
         TransportLimits::default(),
@@ -210,7 +186,7 @@ fn join(
         inputs.clone(),
     )
     .map_err(|e| broken("the engine", &e))?;
-    let session = Session::new(me, fingerprint, tail.clone());
+    let session = Session::new(me, reply.data_fingerprint, tail.clone());
     let mut talk = runtime.spawn(session.clone().keep(contact, registered, inputs.clone()));
     signals.forward(inputs);
     let peers = Peers::new(Arc::clone(&transport), me, tag);
@@ -238,12 +214,40 @@ fn join(
     Ok(ended)
 }
 
-fn job(config: &Config, reply: &pb::RegisterReply) -> Result<Job, Ended> {
+/// The coordinator's job, on the same data wherever it lies here.
+fn plan(config: &Config, reply: &pb::RegisterReply) -> Result<Arc<Plan>, Ended> {
     let mut job = Job::from_resolved(&reply.job).map_err(|e| Ended::Refused(e.to_string()))?;
     if let Some(data) = &config.data {
         job.data.url = data.clone();
     }
-    Ok(job)
+    let plan = Plan::new(&job, &config.registry)
+        .map_err(|e| Ended::Refused(format!("{e} (the data's place can be given with --data)")))?;
+    let fingerprint = plan.data_fingerprint();
+    if fingerprint != reply.data_fingerprint {
+        return Err(Ended::Refused(format!(
+            "the data at {} has fingerprint {fingerprint}, the coordinator's has {}: \
+             both have to be the same files",
+            job.data.url, reply.data_fingerprint
+        )));
+    }
+    Ok(Arc::new(plan))
+}
+
+/// The coordinator's checkpoints, if they are to be found from here.
+async fn checkpoints(reply: &pb::RegisterReply) -> Result<RunStore, Ended> {
+    let refused = |problem: &dyn std::fmt::Display| Ended::Refused(problem.to_string());
+    let run = Store::open(&reply.checkpoint_url)
+        .and_then(|store| store.run(&reply.run))
+        .map_err(|e| refused(&e))?;
+    match run.run_record().await {
+        Ok(Some(_)) => Ok(run),
+        Ok(None) => Err(Ended::Refused(format!(
+            "{} is not the coordinator's checkpoint store: it has to be one place that \
+             all nodes share (coordinator --checkpoint)",
+            run.url()
+        ))),
+        Err(error) => Err(refused(&error)),
+    }
 }
 
 fn introduction(config: &Config, listener: &PeerListener) -> pb::RegisterRequest {
