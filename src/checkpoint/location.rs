@@ -68,6 +68,11 @@ impl Location {
     }
 }
 
+/// Whether the checkpoints at this URL would be in the memory of one process.
+pub fn is_in_memory(url: &str) -> bool {
+    matches!(Location::parse(url), Ok(Location::Memory { .. }))
+}
+
 /// Named in-memory stores that somebody in this process still holds.
 static NAMED: Mutex<BTreeMap<String, Weak<InMemory>>> = Mutex::new(BTreeMap::new());
 

@@ -63,6 +63,7 @@ pub use error::{
 pub use export::{ExportReport, POINTER, export, export_run, write_pointer, write_weights};
 pub use identity::{Difference, Identity, Severity};
 pub use initial::{InitialWeights, load_initial};
+pub use location::is_in_memory;
 pub use manifest::{FORMAT, Manifest, ManifestRef};
 pub use retention::Retention;
 pub use run_store::{RUN_RECORD, Recorded, RunRecord, RunStore};

@@ -248,7 +248,7 @@ pub(super) struct ExportArgs {
     #[arg(value_name = "RUN_DIR_OR_CHECKPOINT_URL")]
     pub from: String,
     /// The file to write.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "EBBTIDE_TO")]
     pub to: PathBuf,
 }
 
@@ -274,5 +274,29 @@ mod tests {
         super::Ebbtide::command().debug_assert();
         super::Coordinator::command().debug_assert();
         super::Worker::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        let mut flags = 0;
+        for command in [
+            super::Ebbtide::command(),
+            super::Coordinator::command(),
+            super::Worker::command(),
+        ] {
+            let subcommands: Vec<_> = command.get_subcommands().cloned().collect();
+            for arg in subcommands
+                .iter()
+                .chain([&command])
+                .flat_map(|command| command.get_arguments())
+            {
+                let Some(flag) = arg.get_long() else { continue };
+                let variable = format!("EBBTIDE_{}", flag.to_uppercase().replace('-', "_"));
+                let given = arg.get_env().and_then(|name| name.to_str());
+                assert_eq!(given, Some(variable.as_str()), "--{flag}");
+                flags += 1;
+            }
+        }
+        assert!(flags > 30, "{flags}");
     }
 }

@@ -30,13 +30,14 @@ pub use exit::Exit;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::builder::Resettable;
+use clap::{Command, Parser};
 
 use crate::model::Registry;
 
 /// `ebbtide`, with all its subcommands.
 pub fn main(registry: Registry) -> ExitCode {
-    let exit = match args::Ebbtide::parse().command {
+    let exit = match parse::<args::Ebbtide>().command {
         args::Command::Run(args) => run::run(args, &registry),
         args::Command::Coordinator(args) => serve::coordinator(args, &registry),
         args::Command::Worker(args) => work::worker(args, &registry),
@@ -49,10 +50,30 @@ pub fn main(registry: Registry) -> ExitCode {
 
 /// `coordinator`: the same as `ebbtide coordinator`.
 pub fn coordinator_main(registry: Registry) -> ExitCode {
-    serve::coordinator(args::Coordinator::parse().args, &registry).code()
+    serve::coordinator(parse::<args::Coordinator>().args, &registry).code()
 }
 
 /// `worker`: the same as `ebbtide worker`.
 pub fn worker_main(registry: Registry) -> ExitCode {
-    work::worker(args::Worker::parse().args, &registry).code()
+    work::worker(parse::<args::Worker>().args, &registry).code()
+}
+
+/// The command line; what is wrong with it ends the process.
+fn parse<P: Parser>() -> P {
+    let mut command = without_empty_variables(P::command());
+    let mut matches = command.clone().get_matches();
+    P::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+/// A variable that was set to nothing is one that wasn't set: so it is in unit files and compose
+/// files, which can't leave one out.
+fn without_empty_variables(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        match value {
+            Some(value) if value.is_empty() => arg.env(Resettable::Reset),
+            _ => arg,
+        }
+    });
+    command.mut_subcommands(without_empty_variables)
 }

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use super::args::RunArgs;
 use super::exit::{Exit, complain};
 use super::serve::{self, LAST_WORDS, Stop, assemble, conclude, load};
+use crate::checkpoint::is_in_memory;
 use crate::coordinator::{self, Listening, WorldSize};
 use crate::model::Registry;
 use crate::observe::telemetry::{self, SharedScreen, Sink};
@@ -29,6 +30,14 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Exit {
     let screen = serve::screen();
     let sink = Sink::Screen(screen.clone());
     if let Err(error) = telemetry::init(serve::rust_log().as_deref(), sink, None) {
+        return complain(Exit::Usage, error);
+    }
+    let checkpoint = args.common.checkpoint.as_deref();
+    if let Some(url) = checkpoint.filter(|url| is_in_memory(url)) {
+        let error = format!(
+            "--checkpoint {url}: the workers are processes of their own and can't see this one's \
+             memory; give a folder, or leave it out for one in the folder of the runs"
+        );
         return complain(Exit::Usage, error);
     }
     let job = match load(&args.job, &args.common) {
@@ -157,6 +166,9 @@ fn start(
         .args(["--devices", &args.devices.to_string()])
         .arg("--exit-with-parent")
         .env("EBBTIDE_TOKEN", listening.token.expose())
+        // One address can't be that of several workers; each finds its own.
+        .env_remove("EBBTIDE_PEER_LISTEN")
+        .env_remove("EBBTIDE_ADVERTISE")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(file)

@@ -33,10 +33,11 @@ use crate::collective::{
     CONTROL_MESSAGE_LEN_MAX, Connector, DoorCounters, DoorLimits, Hello, ListenError, Verdict,
     control_incoming, requires_token,
 };
+use crate::job::JobError;
 use crate::observe::Summary;
 use crate::observe::history::HistoryError;
 use crate::observe::telemetry::SharedScreen;
-use crate::strategy::{InitialError, Plan, PlanError, TrainState};
+use crate::strategy::{InitialError, Plan, TrainState};
 use crate::wire::control::control_server::ControlServer;
 
 /// Why the coordinator could not run.
@@ -44,7 +45,7 @@ use crate::wire::control::control_server::ControlServer;
 pub enum CoordinatorError {
     /// The job, its data or its model.
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(#[from] JobError),
     /// The initial weights.
     #[error(transparent)]
     Initial(#[from] InitialError),
@@ -115,7 +116,7 @@ pub struct Listening {
 /// come; never for a run that is complete already.
 ///
 /// # Errors
-/// [`CoordinatorError`]: nothing has started, or our own disk failed.
+/// [`CoordinatorError`]: nothing has started.
 pub async fn run(
     config: Config,
     screen: SharedScreen,
@@ -184,6 +185,5 @@ pub async fn run(
     let summary = driver.run(inbox, shutdown).await;
     let _ = close.send(());
     let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
-    // Nothing that goes wrong by now is cured by another command line.
-    summary.map_err(|error| CoordinatorError::Internal(error.to_string()))
+    Ok(summary)
 }

@@ -8,12 +8,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// `data.url` names nothing that this kind of data can open: mend the job file.
-    #[error("data.url = \"{url}\": {problem}")]
+    #[error("{problem}; found \"{url}\"")]
     Url { url: String, problem: String },
-
-    /// `data.options` has an unknown key or a value out of range: mend the job file.
-    #[error("data.options: {problem}")]
-    Options { problem: String },
 
     /// A file is not there: put it there, or mend `data.url`.
     #[error("{} is missing: {advice}", path.display())]
@@ -60,13 +56,6 @@ impl DataError {
         DataError::Sample {
             index,
             problem: problem.into(),
-        }
-    }
-
-    /// A key or value of `data.options` that is not understood.
-    pub fn options(problem: impl ToString) -> DataError {
-        DataError::Options {
-            problem: problem.to_string().trim_end().to_owned(),
         }
     }
 }

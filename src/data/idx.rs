@@ -11,7 +11,7 @@
 //! Source: <http://yann.lecun.com/exdb/mnist/>, "File formats for the MNIST database".
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
@@ -41,8 +41,9 @@ pub struct Idx {
 
 /// Reads an IDX file of `dimensions` dimensions, gzip-compressed or not.
 ///
-/// With `limit`, only the first items are read, and nothing after them is looked at. Without, the
-/// file must end (and its gzip checksum agree) where the header says.
+/// With `limit`, only the first items are read; that the rest is there is told by the file's length,
+/// or by the length that stands at the end of gzip data. Without, the file must end (and its gzip
+/// checksum agree) where the header says.
 ///
 /// # Errors
 /// [`DataError::Missing`], [`DataError::Read`], or [`DataError::Damaged`] with what was found and
@@ -53,34 +54,57 @@ pub fn read(path: &Path, dimensions: usize, limit: Option<u64>) -> Result<Idx, D
         .metadata()
         .map_err(|error| DataError::read(path, error))?
         .len();
+    let said = gzip_length(&file).map_err(|error| DataError::read(path, error))?;
     let mut file = BufReader::with_capacity(READ_BUFFER_BYTES, file);
     let start = file
         .fill_buf()
         .map_err(|error| DataError::read(path, error))?;
     if start.starts_with(&GZIP_MAGIC) {
-        let values_max = file_bytes.saturating_mul(INFLATION_MAX);
-        read_from(
-            MultiGzDecoder::new(file),
-            path,
-            dimensions,
-            limit,
-            values_max,
-        )
+        let size = Size {
+            bytes_max: file_bytes.saturating_mul(INFLATION_MAX),
+            is_whole: &|bytes| said == Some(bytes as u32),
+        };
+        read_from(MultiGzDecoder::new(file), path, dimensions, limit, &size)
     } else {
-        read_from(file, path, dimensions, limit, file_bytes)
+        let size = Size {
+            bytes_max: file_bytes,
+            is_whole: &|bytes| file_bytes == bytes,
+        };
+        read_from(file, path, dimensions, limit, &size)
     }
 }
 
-/// Reads from the decompressed bytes, of which there are at most `bytes_max`.
+/// The last four bytes of gzip data: how many bytes came in, modulo 2^32.
+fn gzip_length(mut file: &File) -> io::Result<Option<u32>> {
+    let mut bytes = [0; 4];
+    if file.metadata()?.len() < bytes.len() as u64 {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::End(-4))?;
+    file.read_exact(&mut bytes)?;
+    file.rewind()?;
+    Ok(Some(u32::from_le_bytes(bytes)))
+}
+
+/// What is known of the decompressed bytes before they're read.
+struct Size<'a> {
+    /// There are no more than these.
+    bytes_max: u64,
+    /// Whether the file's end fits so many. `false` is no proof of damage: gzip data in several
+    /// members says the length of the last one only.
+    is_whole: &'a dyn Fn(u64) -> bool,
+}
+
+/// Reads from the decompressed bytes.
 fn read_from(
     mut reader: impl Read,
     path: &Path,
     dimensions: usize,
     limit: Option<u64>,
-    bytes_max: u64,
+    size: &Size<'_>,
 ) -> Result<Idx, DataError> {
     let sizes = read_header(&mut reader, path, dimensions)?;
-    let bytes_in_file = count_values(&sizes, path, bytes_max)?;
+    let bytes_in_file = count_values(&sizes, path, size.bytes_max)?;
 
     // No size is zero, or there would be no values.
     let items_in_file = u64::from(sizes[0]);
@@ -88,15 +112,24 @@ fn read_from(
     let wanted = bytes_in_file / items_in_file * items;
     let mut values = Vec::with_capacity(wanted as usize);
     let found = (&mut reader).take(wanted).read_to_end(&mut values);
-    let found = found.map_err(|error| unreadable(path, error))? as u64;
-    if found < wanted {
+    let mut found = found.map_err(|error| unreadable(path, error))? as u64;
+    let header_bytes = 4 + 4 * dimensions as u64;
+    let to_the_end = limit.is_none() || !(size.is_whole)(header_bytes + bytes_in_file);
+    if to_the_end {
+        let rest = io::copy(
+            &mut (&mut reader).take(bytes_in_file - wanted),
+            &mut io::sink(),
+        );
+        found += rest.map_err(|error| unreadable(path, error))?;
+    }
+    if found < if to_the_end { bytes_in_file } else { wanted } {
         let problem = format!(
             "is truncated: its header says {} = {bytes_in_file} values, but it ends after {found}",
             shape(&sizes)
         );
         return Err(DataError::damaged(path, problem));
     }
-    if limit.is_none() {
+    if to_the_end {
         // Also lets the decoder compare the checksum that follows the last value.
         let more = io::copy(&mut reader.take(1), &mut io::sink());
         if more.map_err(|error| unreadable(path, error))? > 0 {

@@ -67,6 +67,17 @@ impl Dataset for MemoryDataset {
         })
     }
 
+    fn largest(&self, field: usize) -> Option<u32> {
+        let numbers = self
+            .samples
+            .iter()
+            .filter_map(|s| match s.fields.get(field) {
+                Some(Field::U32 { data, .. }) => data.iter().copied().max(),
+                _ => None,
+            });
+        numbers.max()
+    }
+
     fn shards(&self) -> ShardTable {
         ShardTable::single("memory", self.len())
     }

@@ -23,7 +23,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     DataError, Dataset, Field, Fingerprint, Gathered, GatheredField, Sample, ShardTable, Splits,
@@ -37,15 +37,17 @@ pub const KIND: &str = "mnist";
 const PIXEL_MAX: f32 = 255.0;
 
 /// `data.options` of this kind of data.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-struct Options {
+pub struct Options {
     /// Labels must be below this number.
-    classes: NonZeroU32,
-    /// Read only so many training samples; what follows them in the files is not looked at.
-    train_limit: Option<NonZeroU64>,
+    pub classes: NonZeroU32,
+    /// Read only so many training samples; what follows them in the files only has to be there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<NonZeroU64>,
     /// Read only so many validation samples.
-    validation_limit: Option<NonZeroU64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_limit: Option<NonZeroU64>,
 }
 
 impl Default for Options {
@@ -63,17 +65,15 @@ impl Default for Options {
 ///
 /// # Errors
 /// As [`open_folder`].
-pub fn open(spec: &DataSpec) -> Result<Splits, DataError> {
-    open_folder(&spec.url, &spec.options)
+pub fn open(spec: &DataSpec, options: &Options) -> Result<Splits, DataError> {
+    open_folder(&spec.url, options)
 }
 
-/// Opens the folder at `url` with the given `data.options`: `classes` (10 unless given),
-/// `train_limit` and `validation_limit` (whole numbers of samples).
+/// Opens the folder at `url`.
 ///
 /// # Errors
-/// A [`DataError`] that names the option, the missing file, or the file and what is wrong with it.
-pub fn open_folder(url: &str, options: &toml::Table) -> Result<Splits, DataError> {
-    let options: Options = options.clone().try_into().map_err(DataError::options)?;
+/// A [`DataError`] that names the missing file, or the file and what is wrong with it.
+pub fn open_folder(url: &str, options: &Options) -> Result<Splits, DataError> {
     let folder = local_path(url)?;
     let read = |split: &str, limit: Option<NonZeroU64>| {
         LabelledImages::open(&folder, split, options.classes, limit.map(NonZeroU64::get))
@@ -102,6 +102,7 @@ struct LabelledImages {
     /// `len` images of as many bytes as `shape` says, one after the other.
     pixels: Vec<u8>,
     labels: Vec<u8>,
+    largest_label: u8,
     file_name: String,
     fingerprint: Fingerprint,
 }
@@ -126,6 +127,8 @@ impl LabelledImages {
             );
             return Err(DataError::damaged(labels_path, problem));
         }
+        // An IDX file without values has been refused.
+        let largest_label = labels.values.iter().copied().max().unwrap_or_default();
         let too_large = |label: &u8| u32::from(*label) >= classes.get();
         if let Some(index) = labels.values.iter().position(too_large) {
             let problem = format!(
@@ -149,6 +152,7 @@ impl LabelledImages {
             shape: images.item_shape,
             pixels: images.values,
             labels: labels.values,
+            largest_label,
             file_name,
             fingerprint,
         })
@@ -217,6 +221,10 @@ impl Dataset for LabelledImages {
 
     fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    fn largest(&self, field: usize) -> Option<u32> {
+        (field == 1).then_some(u32::from(self.largest_label))
     }
 
     fn shards(&self) -> ShardTable {

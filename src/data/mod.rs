@@ -66,8 +66,8 @@
 //! }
 //! # assert_eq!(Parabola.shards().samples(), 1_000_000);
 //! ```
-//! A function from the job's `[data]` section to [`Splits`] (an [`Opener`]) is registered under
-//! a name, which the job file then gives as `data.kind`.
+//! A function from the job's `[data]` section to [`Splits`] is registered under a name, which the
+//! job file then gives as `data.kind`; its own keys, if it has any, stand in `[data.options]`.
 //!
 //! # What the fingerprint is for
 //! It stands in every checkpoint and handshake: a worker whose files hold other samples is
@@ -94,8 +94,6 @@ pub use fingerprint::{Fingerprint, FingerprintBuilder, ParseFingerprintError};
 pub use memory::MemoryDataset;
 pub use order::{ORDER_VERSION, Order, Shuffle};
 pub use shard::{Shard, ShardTable};
-
-use crate::job::DataSpec;
 
 /// One sample: its inputs first, then its targets, then whatever else the model wants.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -196,6 +194,13 @@ pub trait Dataset: Send + Sync {
     /// often, so it is computed once, when the data set is opened.
     fn fingerprint(&self) -> Fingerprint;
 
+    /// The largest whole number in field `field` over all samples, such as the last class, if the
+    /// data set knows it: a model with fewer classes is then refused before anything starts.
+    fn largest(&self, field: usize) -> Option<u32> {
+        let _ = field;
+        None
+    }
+
     /// Where the samples lie.
     fn shards(&self) -> ShardTable {
         ShardTable::single("data", self.len())
@@ -231,6 +236,23 @@ pub trait Transform: Send + Sync {
     fn apply(&self, sample: Sample, context: &SampleContext) -> Result<Sample, DataError>;
 }
 
+/// A split as a model is shown it before anything starts: its first sample stands for all, which
+/// have the same fields.
+pub struct Preview<'a> {
+    /// `"training"` or `"validation"`.
+    pub split: &'static str,
+    /// The first sample, as the model would get it.
+    pub sample: Sample,
+    dataset: Option<&'a dyn Dataset>,
+}
+
+impl Preview<'_> {
+    /// See [`Dataset::largest`]; unknown of samples that a transform changes.
+    pub fn largest(&self, field: usize) -> Option<u32> {
+        self.dataset.and_then(|dataset| dataset.largest(field))
+    }
+}
+
 /// The data of a job.
 #[derive(Clone)]
 pub struct Splits {
@@ -261,6 +283,33 @@ impl Splits {
         }
     }
 
+    /// What a model gets to see of the training data, and of the validation data if there is any,
+    /// before it is built.
+    ///
+    /// # Errors
+    /// A first sample that can't be read, or that the transform refuses.
+    pub fn previews(&self, seed: u64) -> Result<Vec<Preview<'_>>, DataError> {
+        let mut sample = self.train.get(0)?;
+        if let Some(transform) = &self.transform {
+            let (epoch, index) = (0, 0);
+            sample = transform.apply(sample, &SampleContext { seed, epoch, index })?;
+        }
+        let mut previews = vec![Preview {
+            split: "training",
+            sample,
+            // What a transform makes of the labels, nobody knows.
+            dataset: self.transform.is_none().then_some(&*self.train),
+        }];
+        if let Some(validation) = &self.validation {
+            previews.push(Preview {
+                split: "validation",
+                sample: validation.get(0)?,
+                dataset: Some(&**validation),
+            });
+        }
+        Ok(previews)
+    }
+
     /// Gathers training samples, transformed if there is a transform.
     pub fn gather_train(
         &self,
@@ -272,13 +321,7 @@ impl Splits {
     }
 }
 
-/// Opens the data of a job: what is registered under a `data.kind`.
-pub type Opener = fn(&DataSpec) -> Result<Splits, DataError>;
-
-/// The kinds of data that come with ebbtide.
-pub const BUILTIN: &[(&str, Opener)] = &[(mnist::KIND, mnist::open)];
-
-/// The folder or file that a job's `data.url` names, for an [`Opener`]: what
+/// The folder or file that a job's `data.url` names, for whoever opens it: what
 /// [`job::local_path`](crate::job::local_path) makes of it, or the reason to give.
 ///
 /// # Errors

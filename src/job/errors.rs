@@ -69,6 +69,8 @@ pub enum Place {
     },
     /// An override on the command line.
     Set(String),
+    /// Another flag with its value, such as `--data /mnt/mnist`.
+    Flag(String),
 }
 
 impl fmt::Display for Place {
@@ -77,6 +79,7 @@ impl fmt::Display for Place {
             Place::File(file) => f.write_str(file),
             Place::Line { file, line } => write!(f, "{file}:{line}"),
             Place::Set(text) => write!(f, "--set {text}"),
+            Place::Flag(text) => f.write_str(text),
         }
     }
 }

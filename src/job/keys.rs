@@ -131,6 +131,21 @@ pub(super) fn expected(path: &[String]) -> Option<&'static str> {
         .map(|(_, what)| *what)
 }
 
+/// What serde expects, as a person would say it: for keys that aren't ours.
+pub(super) fn spoken(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "an array",
+        "a map" => "a table",
+        other if other.starts_with("a nonzero u") => "a whole number of at least 1",
+        other if other.starts_with("struct ") => "a table",
+        other => other,
+    }
+}
+
 /// Where a key of this name does stand, in words; `None` if nowhere or in several
 /// tables, as `kind` and `every` do: no hint is better than a wrong one.
 pub(super) fn other_table(path: &[String]) -> Option<String> {

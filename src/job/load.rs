@@ -95,12 +95,19 @@ impl Job {
         self.read_table(&self.model.config, "model")
     }
 
-    /// Reads `[data.options]` as `C`, for a data set of one's own.
+    /// Reads `[data.options]` as `C`.
     ///
     /// # Errors
     /// As [`Job::model_config`].
     pub fn data_options<C: DeserializeOwned>(&self) -> Result<C, JobError> {
         self.read_table(&self.data.options, "data.options")
+    }
+
+    /// Puts the data elsewhere: a flag (`--data URL`) says where it is on this node.
+    pub fn relocate_data(&mut self, flag: &str, url: &str) {
+        url.clone_into(&mut self.data.url);
+        self.source
+            .replaced(segments("data.url"), format!("{flag} {url}"));
     }
 
     fn read_table<C: DeserializeOwned>(

@@ -89,6 +89,11 @@ impl Source {
         Ok(())
     }
 
+    /// A flag of the command line has replaced the value at `path`.
+    pub fn replaced(&mut self, path: Vec<String>, flag: String) {
+        self.places.insert(path, Place::Flag(flag));
+    }
+
     /// Where the key at `path` was written, or the nearest table around it.
     pub fn place(&self, path: &[String]) -> Place {
         (1..=path.len())
@@ -129,7 +134,7 @@ impl Source {
                 format!("missing; expected {expected}")
             }
             Problem::Unexpected { expected, found } => {
-                let expected = keys::expected(&path).map_or(expected, str::to_owned);
+                let expected = keys::expected(&path).unwrap_or(keys::spoken(&expected));
                 format!("expected {expected}; found {found}")
             }
             Problem::UnknownWord { found, valid } => {
@@ -242,10 +247,13 @@ fn unknown_key(path: &[String], valid: &[&str]) -> String {
         (None, Some(nearest)) => format!("; the nearest valid key is `{nearest}`"),
         (None, None) => String::new(),
     };
-    format!(
-        "unknown key{hint}; the keys of {table} are {}",
-        valid.join(", ")
-    )
+    match valid {
+        [] => format!("unknown key{hint}; expected no key in {table}"),
+        valid => format!(
+            "unknown key{hint}; the keys of {table} are {}",
+            valid.join(", ")
+        ),
+    }
 }
 
 /// The segments of a dotted key, by TOML's own rules for bare and quoted keys.

@@ -292,7 +292,7 @@ pub struct EarlyStoppingSpec {
     /// after each epoch.
     #[serde(default = "defaults::monitor")]
     pub monitor: String,
-    /// Which direction is better. Default: by the metric's name. Always `Some` after loading.
+    /// Which direction is better. Default: by the metric's name; filled in where that says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// Looks without improvement before the run ends.
@@ -314,8 +314,7 @@ pub struct CheckpointSpec {
     /// [`EarlyStoppingSpec::monitor`]. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_best: Option<String>,
-    /// Which direction is better. Default: by the metric's name. `Some` after
-    /// loading wherever `keep_best` is.
+    /// Which direction is better. Default: by the metric's name, as for early stopping.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_best_mode: Option<Mode>,
     /// Write the weights alone as one safetensors file at the end. Default true.

@@ -161,20 +161,13 @@ impl Job {
     fn validate_monitors(&self) -> Result<(), JobError> {
         if let Some(stopping) = &self.early_stopping {
             self.validate_monitor("early_stopping.monitor", &stopping.monitor)?;
-            if stopping.mode.is_none() {
-                return Err(self.no_mode("early_stopping.mode", &stopping.monitor));
-            }
             self.at_least_one("early_stopping.patience", u64::from(stopping.patience))?;
             if !(stopping.min_delta.is_finite() && stopping.min_delta >= 0.0) {
                 return Err(self.wrong("early_stopping.min_delta", stopping.min_delta));
             }
         }
         match (&self.checkpoint.keep_best, self.checkpoint.keep_best_mode) {
-            (Some(metric), mode) => {
-                self.validate_monitor("checkpoint.keep_best", metric)?;
-                mode.map(drop)
-                    .ok_or_else(|| self.no_mode("checkpoint.keep_best_mode", metric))
-            }
+            (Some(metric), _) => self.validate_monitor("checkpoint.keep_best", metric),
             (None, Some(_)) => Err(self.error(
                 "checkpoint.keep_best_mode",
                 "expected only beside checkpoint.keep_best, which is not set",
@@ -183,16 +176,9 @@ impl Job {
         }
     }
 
+    /// Whether there is such a metric, only the model can tell: see `Course::new`.
     fn validate_monitor(&self, key: &str, monitor: &str) -> Result<(), JobError> {
-        let known = |prefix: &str| monitor.strip_prefix(prefix).is_some_and(|m| !m.is_empty());
-        if !known("val_") && !known("train_") {
-            let problem = format!(
-                "expected `val_` or `train_` and a metric, such as \"val_loss\"; found \
-                 \"{monitor}\"; the nearest is \"val_{monitor}\""
-            );
-            return Err(self.error(key, problem));
-        }
-        if known("val_") && self.evaluation.every == Every::Never {
+        if monitor.starts_with("val_") && self.evaluation.every == Every::Never {
             let place = self.source.place(&segments("evaluation.every"));
             let problem = format!(
                 "\"{monitor}\" is never measured: evaluation.every is \"never\" ({place}); \
@@ -201,14 +187,6 @@ impl Job {
             return Err(self.error(key, problem));
         }
         Ok(())
-    }
-
-    fn no_mode(&self, key: &str, metric: &str) -> JobError {
-        let problem = format!(
-            "missing; expected \"min\" or \"max\": the name \"{metric}\" doesn't say which is \
-             better"
-        );
-        self.error(key, problem)
     }
 
     fn validate_optimizer(&self) -> Result<(), JobError> {

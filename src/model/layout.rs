@@ -6,6 +6,10 @@
 
 use std::ops::Range;
 
+/// The most values that all parameters together may hold: 8 GiB of weights. A replica has to fit
+/// into one device together with its gradients, sums and moments; none that does is larger.
+pub const ELEMENTS_MAX: usize = 1 << 31;
+
 /// A parameter: its name, its shape, and where its values lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parameter {

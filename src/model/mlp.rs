@@ -1,13 +1,14 @@
 //! The well-known first network: flatten, dense layers with ReLU and dropout,
 //! and a dense layer of logits; Keras' quick start with one hidden layer of 128.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Error, Result, Tensor};
 use candle_nn::{Module, VarBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::layers::{Activation, Dense};
 use super::loss::{accuracy, sparse_cross_entropy};
-use super::{Batch, Loss, Model, StepContext};
+use super::{Batch, ELEMENTS_MAX, KeyError, Loss, Model, StepContext};
+use crate::data::{Field, Preview};
 
 /// The keys of `[model]` with `kind = "mlp"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,26 @@ impl Default for MlpConfig {
     }
 }
 
+impl MlpConfig {
+    /// Each width with its key, from the inputs to the classes.
+    fn widths(&self) -> Vec<(String, usize)> {
+        let hidden = self.hidden.iter().enumerate();
+        let hidden = hidden.map(|(i, width)| (format!("hidden.{i}"), *width));
+        let mut widths = vec![("inputs".to_owned(), self.inputs)];
+        widths.extend(hidden);
+        widths.push(("classes".to_owned(), self.classes));
+        widths
+    }
+
+    /// Blames the widest layer.
+    fn too_large(&self, widths: &[(String, usize)]) -> KeyError {
+        let widest = widths.iter().max_by_key(|(_, width)| *width);
+        let (key, width) = widest.cloned().unwrap_or_default();
+        let expected = format!("widths of a model of at most {ELEMENTS_MAX} values");
+        KeyError::expected(key, expected, width)
+    }
+}
+
 /// A multi-layer perceptron that classifies.
 ///
 /// Field 0 of a sample holds `inputs` f32 values of any shape, field 1 the class
@@ -58,18 +79,60 @@ impl Model for Mlp {
     type Config = MlpConfig;
     const METRICS: &'static [&'static str] = &["accuracy"];
 
+    fn check(config: &MlpConfig) -> std::result::Result<(), KeyError> {
+        if !(0.0..1.0).contains(&(config.dropout as f32)) {
+            let expected = "a number of at least 0 and below 1";
+            return Err(KeyError::expected("dropout", expected, config.dropout));
+        }
+        let widths = config.widths();
+        if let Some((key, _)) = widths.iter().find(|(_, width)| *width == 0) {
+            return Err(KeyError::expected(key, "a whole number of at least 1", 0));
+        }
+        let layers = widths.windows(2).map(|pair| (pair[0].1, pair[1].1));
+        let elements = layers.map(|(n, m)| n.checked_add(1).and_then(|n| n.checked_mul(m)));
+        let sum = |sum: usize, layer: Option<usize>| sum.checked_add(layer?);
+        match elements.into_iter().try_fold(0, sum) {
+            Some(elements) if elements <= ELEMENTS_MAX => Ok(()),
+            _ => Err(config.too_large(&widths)),
+        }
+    }
+
+    fn check_data(config: &MlpConfig, data: &Preview<'_>) -> std::result::Result<(), KeyError> {
+        let (split, found) = (data.split, &data.sample.fields);
+        let [
+            Field::F32 {
+                shape,
+                data: inputs,
+            },
+            Field::U32 { data: label, .. },
+            ..,
+        ] = &found[..]
+        else {
+            let expected = "a model for this data";
+            let found = format!(
+                "\"mlp\", which takes f32 values and a u32 class; the {split} data has other fields"
+            );
+            return Err(KeyError::expected("kind", expected, found));
+        };
+        if inputs.len() != config.inputs {
+            let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
+            let (inputs, shape) = (inputs.len(), shape.join(" x "));
+            let expected = format!("{inputs}, as a sample of the {split} data has {shape} values");
+            return Err(KeyError::expected("inputs", expected, config.inputs));
+        }
+        let largest = data.largest(1).or(label.first().copied()).unwrap_or(0);
+        if largest as usize >= config.classes {
+            let least = u64::from(largest) + 1;
+            let expected =
+                format!("at least {least}, as the {split} data has classes up to {largest}");
+            return Err(KeyError::expected("classes", expected, config.classes));
+        }
+        Ok(())
+    }
+
     fn new(config: &MlpConfig, vars: VarBuilder) -> Result<Self> {
-        let dropout = config.dropout as f32;
-        if !(0.0..1.0).contains(&dropout) {
-            bail!(
-                "`dropout` is {}: it has to be at least 0 and below 1",
-                config.dropout
-            )
-        }
-        let widths = [&[config.inputs], &config.hidden[..], &[config.classes]].concat();
-        if widths.contains(&0) {
-            bail!("`inputs`, `classes` and each of `hidden` have to be at least 1")
-        }
+        Self::check(config).map_err(|error| Error::Msg(error.to_string()))?;
+        let widths: Vec<usize> = config.widths().iter().map(|(_, width)| *width).collect();
         let layer = |index: usize, activation| {
             let vars = vars.pp(format!("dense_{index}"));
             Dense::new(widths[index], widths[index + 1], activation, vars)
@@ -86,7 +149,7 @@ impl Model for Mlp {
         Ok(Mlp {
             hidden,
             logits: layer(last, Activation::Linear)?,
-            dropout,
+            dropout: config.dropout as f32,
         })
     }
 
@@ -210,14 +273,14 @@ mod tests {
                     dropout: 1.0,
                     ..MlpConfig::default()
                 },
-                "`dropout`",
+                "dropout: ",
             ),
             (
                 MlpConfig {
                     hidden: vec![4, 0],
                     ..MlpConfig::default()
                 },
-                "`hidden`",
+                "hidden.1: ",
             ),
         ] {
             let vars = Variables::shapes_only();

@@ -28,6 +28,7 @@
 //! receives no gradient.
 
 pub mod init;
+mod key_error;
 mod layers;
 mod layout;
 mod loss;
@@ -43,11 +44,14 @@ use candle_nn::VarBuilder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::data::Preview;
+
+pub use key_error::KeyError;
 pub use layers::{Activation, Dense};
-pub use layout::{LayoutError, Parameter, ParameterLayout};
+pub use layout::{ELEMENTS_MAX, LayoutError, Parameter, ParameterLayout};
 pub use loss::{accuracy, sparse_cross_entropy};
 pub use mlp::{Mlp, MlpConfig};
-pub use registry::{DynModel, ModelError, ModelFactory, OpenError, Registry};
+pub use registry::{DynModel, ModelError, ModelFactory, Registry};
 pub use step::StepContext;
 pub use vars::Variables;
 
@@ -109,10 +113,30 @@ pub trait Model: Send + Sized + 'static {
     /// Names of the metrics that both passes return, in this order.
     const METRICS: &'static [&'static str];
 
+    /// Says which key has a value of which no model can be made. The message gets the key's place
+    /// in the job file, and nothing has started yet.
+    ///
+    /// # Errors
+    /// That key, what was expected and what was found.
+    fn check(config: &Self::Config) -> Result<(), KeyError> {
+        let _ = config;
+        Ok(())
+    }
+
+    /// Says which key doesn't fit samples like these; asked once a split, as `check` before
+    /// anything starts.
+    ///
+    /// # Errors
+    /// That key, what the data has and what was found.
+    fn check_data(config: &Self::Config, data: &Preview<'_>) -> Result<(), KeyError> {
+        let _ = (config, data);
+        Ok(())
+    }
+
     /// Creates the variables, in f32, and keeps them.
     ///
     /// # Errors
-    /// A configuration that makes no model; the message should name the key.
+    /// A configuration that makes no model and that `check` doesn't know.
     fn new(config: &Self::Config, vars: VarBuilder) -> candle_core::Result<Self>;
 
     /// The training pass over one micro-batch. It has to be a pure function of

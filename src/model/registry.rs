@@ -3,22 +3,12 @@
 //! One line each brings a person's own:
 //!
 //! ```
-//! # use candle_core::Result;
-//! # use candle_nn::VarBuilder;
-//! # use ebbtide::data::{DataError, Splits};
+//! # use ebbtide::data::{DataError, Splits, local_path};
 //! # use ebbtide::job::DataSpec;
-//! # use ebbtide::model::{Batch, Loss, Model, Registry, StepContext};
-//! # #[derive(serde::Serialize, serde::Deserialize)]
-//! # struct MyConfig {}
-//! # struct MyModel;
-//! # impl Model for MyModel {
-//! #     type Config = MyConfig;
-//! #     const METRICS: &'static [&'static str] = &[];
-//! #     fn new(_: &MyConfig, _: VarBuilder) -> Result<Self> { Ok(MyModel) }
-//! #     fn loss(&self, _: &Batch, _: &StepContext) -> Result<Loss> { unimplemented!() }
-//! #     fn evaluate(&self, _: &Batch) -> Result<Loss> { unimplemented!() }
+//! # use ebbtide::model::{Mlp as MyModel, Registry};
+//! # fn open_csv(spec: &DataSpec) -> Result<Splits, DataError> {
+//! #     Err(DataError::damaged(local_path(&spec.url)?, "is no CSV file"))
 //! # }
-//! # fn open_csv(_: &DataSpec) -> std::result::Result<Splits, DataError> { unimplemented!() }
 //! let registry = Registry::builtin()
 //!     .model::<MyModel>("my-net")
 //!     .dataset("my-csv", open_csv)
@@ -31,15 +21,19 @@
 //! whenever the model's code changes what it computes.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use candle_core::Result as CandleResult;
 use candle_nn::VarBuilder;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::layout::{LayoutError, ParameterLayout};
+use super::layout::ParameterLayout;
 use super::vars::Variables;
-use super::{Batch, Loss, Mlp, Model, StepContext};
-use crate::data::{BUILTIN, DataError, Opener, Splits};
-use crate::job::{Job, JobError};
+use super::{Batch, KeyError, Loss, Mlp, Model, StepContext};
+use crate::data::{DataError, Preview, Splits, mnist};
+use crate::job::{DataSpec, Job, JobError};
 
 /// A model behind one type, as the training step holds it.
 pub trait DynModel: Send {
@@ -84,26 +78,6 @@ pub enum ModelError {
         #[source]
         source: candle_core::Error,
     },
-    /// Its variables make no layout: a mistake in the model.
-    #[error("the model of kind {kind:?} can't be trained: {source}")]
-    Layout {
-        /// The model.
-        kind: String,
-        /// What is wrong with them.
-        #[source]
-        source: LayoutError,
-    },
-}
-
-/// Why a job's data can't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The job asks for a kind that isn't registered.
-    #[error(transparent)]
-    Job(#[from] JobError),
-    /// The data isn't what it should be.
-    #[error(transparent)]
-    Data(#[from] DataError),
 }
 
 /// What a `kind` of model needs to be made.
@@ -111,9 +85,12 @@ pub enum OpenError {
 struct ModelEntry {
     metrics: &'static [&'static str],
     /// The model's own keys, checked, with their defaults.
-    spell_out: fn(&Job) -> Result<toml::Table, JobError>,
+    spell_out: SpellOut,
+    check_data: fn(&Job, &Preview<'_>) -> Result<(), JobError>,
     build: Build,
 }
+
+type SpellOut = fn(&Job) -> Result<toml::Table, JobError>;
 
 type Build = fn(&Job, VarBuilder) -> Result<Box<dyn DynModel>, ModelError>;
 
@@ -123,8 +100,12 @@ impl ModelEntry {
             metrics: M::METRICS,
             spell_out: |job| {
                 let config = job.model_config::<M::Config>()?;
-                toml::Table::try_from(&config)
-                    .map_err(|error| job.error("model", format!("can't be written down: {error}")))
+                M::check(&config).map_err(|error| wrong_key(job, &error))?;
+                written(job, "model", &config)
+            },
+            check_data: |job, data| {
+                let config = job.model_config::<M::Config>()?;
+                M::check_data(&config, data).map_err(|error| wrong_key(job, &error))
             },
             build: |job, vars| {
                 let config = job.model_config::<M::Config>()?;
@@ -138,11 +119,42 @@ impl ModelEntry {
     }
 }
 
+fn wrong_key(job: &Job, error: &KeyError) -> JobError {
+    job.error(&format!("model.{}", error.key), error.problem.clone())
+}
+
+/// A table with its defaults, as it goes into the resolved job.
+fn written(job: &Job, key: &str, table: &impl Serialize) -> Result<toml::Table, JobError> {
+    toml::Table::try_from(table)
+        .map_err(|error| job.error(key, format!("can't be written down: {error}")))
+}
+
+/// What a `kind` of data needs to be opened.
+#[derive(Clone)]
+struct DataEntry {
+    /// `[data.options]`, checked, with their defaults.
+    spell_out: SpellOut,
+    open: Arc<Open>,
+}
+
+type Open = dyn Fn(&Job) -> Result<Splits, JobError> + Send + Sync;
+
+impl fmt::Debug for DataEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataEntry")
+    }
+}
+
+/// The options of data that has none: every key in `[data.options]` is a mistake.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoOptions {}
+
 /// The models and data sets of one build.
 #[derive(Debug, Clone)]
 pub struct Registry {
     models: BTreeMap<String, ModelEntry>,
-    datasets: BTreeMap<String, Opener>,
+    datasets: BTreeMap<String, DataEntry>,
     artifact: String,
 }
 
@@ -154,11 +166,9 @@ impl Registry {
             datasets: BTreeMap::new(),
             artifact: concat!("ebbtide ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
-        BUILTIN
-            .iter()
-            .fold(empty.model::<Mlp>("mlp"), |registry, &(kind, opener)| {
-                registry.dataset(kind, opener)
-            })
+        empty
+            .model::<Mlp>("mlp")
+            .dataset_with_options(mnist::KIND, mnist::open)
     }
 
     /// Adds a model under `kind`, in place of one that was there.
@@ -168,10 +178,34 @@ impl Registry {
         self
     }
 
-    /// Adds a data set under `kind`, in place of one that was there.
+    /// Adds a data set without options under `kind`, in place of one that was there.
     #[must_use]
-    pub fn dataset(mut self, kind: impl Into<String>, opener: Opener) -> Self {
-        self.datasets.insert(kind.into(), opener);
+    pub fn dataset(
+        self,
+        kind: impl Into<String>,
+        opener: impl Fn(&DataSpec) -> Result<Splits, DataError> + Send + Sync + 'static,
+    ) -> Self {
+        self.dataset_with_options(kind, move |spec, _: &NoOptions| opener(spec))
+    }
+
+    /// Adds a data set whose `[data.options]` are an `O`; it wants `#[serde(deny_unknown_fields)]`
+    /// so that a misspelt key is an error.
+    #[must_use]
+    pub fn dataset_with_options<O: DeserializeOwned + Serialize + 'static>(
+        mut self,
+        kind: impl Into<String>,
+        opener: impl Fn(&DataSpec, &O) -> Result<Splits, DataError> + Send + Sync + 'static,
+    ) -> Self {
+        let entry = DataEntry {
+            spell_out: |job| written(job, "data.options", &job.data_options::<O>()?),
+            open: Arc::new(move |job| {
+                let options = job.data_options::<O>()?;
+                // Whatever is wrong with the data, this is where it came from.
+                opener(&job.data, &options)
+                    .map_err(|error| job.error("data.url", error.to_string()))
+            }),
+        };
+        self.datasets.insert(kind.into(), entry);
         self
     }
 
@@ -190,21 +224,24 @@ impl Registry {
     /// Opens a job's data.
     ///
     /// # Errors
-    /// When the kind is unknown, or the data isn't what it should be.
-    pub fn open_data(&self, job: &Job) -> Result<Splits, OpenError> {
-        let kind = &job.data.kind;
-        let Some(opener) = self.datasets.get(kind) else {
-            let known: Vec<&String> = self.datasets.keys().collect();
-            return Err(job.unknown_kind("data.kind", kind, &known).into());
-        };
-        Ok(opener(&job.data)?)
+    /// When the kind is unknown, or options or data aren't what they should be, with the key's place.
+    pub fn open_data(&self, job: &Job) -> Result<Splits, JobError> {
+        (self.data_entry(job)?.open)(job)
     }
 
-    /// Checks a job's model and its keys, spells out the defaults of these, and
-    /// makes a factory for it; nothing is built yet.
+    fn data_entry(&self, job: &Job) -> Result<&DataEntry, JobError> {
+        let kind = &job.data.kind;
+        self.datasets.get(kind).ok_or_else(|| {
+            let known: Vec<&String> = self.datasets.keys().collect();
+            job.unknown_kind("data.kind", kind, &known)
+        })
+    }
+
+    /// Checks the keys that a job's model and data have of their own, spells out the defaults of
+    /// these, and makes a factory for the model; nothing is built or opened yet.
     ///
     /// # Errors
-    /// When the kind is unknown, or a key of the model is wrong, with its place.
+    /// When a kind is unknown, or a key is wrong, with its place.
     pub fn model_factory(&self, job: &Job) -> Result<ModelFactory, JobError> {
         let kind = &job.model.kind;
         let Some(&entry) = self.models.get(kind) else {
@@ -213,6 +250,7 @@ impl Registry {
         };
         let mut job = job.clone();
         job.model.config = (entry.spell_out)(&job)?;
+        job.data.options = (self.data_entry(&job)?.spell_out)(&job)?;
         Ok(ModelFactory { job, entry })
     }
 }
@@ -225,7 +263,7 @@ pub struct ModelFactory {
 }
 
 impl ModelFactory {
-    /// The job, with each key of its model spelled out.
+    /// The job, with each key of its model and its data spelled out.
     pub fn job(&self) -> &Job {
         &self.job
     }
@@ -251,138 +289,34 @@ impl ModelFactory {
     /// Names, shapes and places of the model's parameters, without values.
     ///
     /// # Errors
-    /// When the model refuses its configuration, or creates no proper parameters.
-    pub fn layout(&self) -> Result<ParameterLayout, ModelError> {
+    /// When the model refuses its configuration, or creates no proper parameters; with the place.
+    pub fn layout(&self) -> Result<ParameterLayout, JobError> {
         let vars = Variables::shapes_only();
-        self.build(vars.builder())?;
-        vars.layout().map_err(|source| ModelError::Layout {
-            kind: self.kind().to_owned(),
-            source,
+        let refused = |error: &dyn fmt::Display| self.job.error("model.kind", error.to_string());
+        match self.build(vars.builder()) {
+            Err(ModelError::Job(error)) => return Err(error),
+            built => drop(built.map_err(|error| refused(&error))?),
+        }
+        vars.layout().map_err(|source| {
+            let kind = self.kind();
+            refused(&format_args!(
+                "the model of kind {kind:?} can't be trained: {source}"
+            ))
         })
+    }
+
+    /// Refuses samples that don't fit the model, as far as the model can tell before it sees them.
+    ///
+    /// # Errors
+    /// The key that doesn't fit, with its place; or data without a sample to look at.
+    pub fn check_data(&self, data: &Splits) -> Result<(), JobError> {
+        let unreadable = |error: DataError| self.job.error("data.url", error.to_string());
+        for preview in data.previews(self.job.seed).map_err(unreadable)? {
+            (self.entry.check_data)(&self.job, &preview)?;
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::Tensor;
-    use serde::{Deserialize, Serialize};
-    use std::path::Path;
-
-    fn job(model: &str) -> Job {
-        let text = format!(
-            "[data]\nkind = \"none\"\nurl = \"\"\n[train]\nepochs = 1\nglobal_batch = 4\nmicro_batch = 2\n\
-             [optimizer]\nkind = \"adam\"\nlr = 1e-3\n[model]\n{model}"
-        );
-        Job::parse(&text, Path::new("job.toml"), &[]).unwrap()
-    }
-
-    fn refused(model: &str) -> String {
-        match Registry::builtin().model_factory(&job(model)) {
-            Ok(factory) => factory.layout().unwrap_err().to_string(),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn the_builtin_mlp_is_made_from_its_keys() {
-        let job = job("kind = \"mlp\"\nhidden = [32, 16]\nclasses = 3");
-        let factory = Registry::builtin().model_factory(&job).unwrap();
-        assert_eq!(factory.kind(), "mlp");
-        assert_eq!(factory.metrics(), ["accuracy"]);
-        let layout = factory.layout().unwrap();
-        assert_eq!(layout.get("dense_2.weight").unwrap().shape, [3, 16]);
-    }
-
-    #[test]
-    fn defaults_of_the_models_own_keys_are_spelled_out_and_change_no_identity() {
-        let registry = Registry::builtin();
-        let short = job("kind = \"mlp\"\nhidden = [32]");
-        let short = registry.model_factory(&short).unwrap();
-        let text = short.job().resolved_toml();
-        for line in [
-            "dropout = 0.2",
-            "inputs = 784",
-            "classes = 10",
-            "hidden = [32]",
-        ] {
-            assert!(text.contains(line), "{line} in {text}");
-        }
-        let again = Job::from_resolved(&text).unwrap();
-        let again = registry.model_factory(&again).unwrap();
-        assert_eq!(again.job(), short.job());
-        let spelled = job("kind = \"mlp\"\nhidden = [32]\ndropout = 0.2\nclasses = 10");
-        let spelled = registry.model_factory(&spelled).unwrap();
-        assert_eq!(spelled.job().identity(), short.job().identity());
-    }
-
-    #[test]
-    fn wrong_keys_and_types_and_values_are_refused_by_name() {
-        let unknown = refused("kind = \"mlp\"\nhiden = [32]");
-        for part in ["job.toml:13", "model.hiden", "hidden"] {
-            assert!(unknown.contains(part), "{part} in {unknown}");
-        }
-        let wrong = refused("kind = \"mlp\"\ndropout = \"much\"");
-        assert!(wrong.contains("model.dropout"), "{wrong}");
-        let value = refused("kind = \"mlp\"\ndropout = 1.5");
-        assert!(
-            value.contains("`dropout`") && value.contains("1.5"),
-            "{value}"
-        );
-        let kind = refused("kind = \"mpl\"");
-        assert!(
-            kind.contains("model.kind") && kind.contains("\"mlp\""),
-            "{kind}"
-        );
-    }
-
-    #[test]
-    fn an_unknown_kind_of_data_is_refused_by_name() {
-        let error = match Registry::builtin().open_data(&job("kind = \"mlp\"")) {
-            Ok(_) => panic!("there is no data of kind none"),
-            Err(error) => error.to_string(),
-        };
-        assert!(
-            error.contains("data.kind") && error.contains("\"mnist\""),
-            "{error}"
-        );
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct NoConfig {}
-
-    struct Nothing;
-
-    impl Model for Nothing {
-        type Config = NoConfig;
-        const METRICS: &'static [&'static str] = &[];
-
-        fn new(_: &NoConfig, _: VarBuilder) -> CandleResult<Self> {
-            Ok(Nothing)
-        }
-
-        fn loss(&self, batch: &Batch, _: &StepContext) -> CandleResult<Loss> {
-            self.evaluate(batch)
-        }
-
-        fn evaluate(&self, batch: &Batch) -> CandleResult<Loss> {
-            Ok(Loss {
-                mean: Tensor::new(0f32, batch.field(0)?.device())?,
-                weight: 1,
-                metrics: vec![],
-            })
-        }
-    }
-
-    #[test]
-    fn a_model_of_ones_own_takes_one_line_and_one_without_parameters_is_refused() {
-        let registry = Registry::builtin()
-            .model::<Nothing>("nothing")
-            .artifact("mine 1");
-        assert_eq!(registry.artifact_name(), "mine 1");
-        let factory = registry.model_factory(&job("kind = \"nothing\"")).unwrap();
-        let error = factory.layout().unwrap_err().to_string();
-        assert!(error.contains("no parameters"), "{error}");
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
 use super::init;
-use super::layout::{LayoutError, ParameterLayout};
+use super::layout::{ELEMENTS_MAX, LayoutError, ParameterLayout};
 
 /// The variables of one replica, created while its model is built.
 #[derive(Debug, Clone)]
@@ -21,7 +21,25 @@ pub struct Variables {
     device: Device,
     values: Values,
     /// In byte order of the names: `str` is ordered by its bytes.
-    created: Arc<Mutex<BTreeMap<String, Var>>>,
+    created: Arc<Mutex<BTreeMap<String, Created>>>,
+}
+
+/// What there is under a name.
+#[derive(Debug, Clone)]
+enum Created {
+    /// A variable with its values.
+    Variable(Var),
+    /// One zero, stretched to the variable's shape.
+    Shape(Tensor),
+}
+
+impl Created {
+    fn tensor(&self) -> &Tensor {
+        match self {
+            Created::Variable(var) => var.as_tensor(),
+            Created::Shape(zero) => zero,
+        }
+    }
 }
 
 /// What new variables are filled with.
@@ -29,9 +47,9 @@ pub struct Variables {
 enum Values {
     /// By seed and name.
     Seeded(u64),
-    /// Not at all: only names and shapes are wanted, and untouched zero pages
-    /// cost no memory.
-    Zeros,
+    /// Not at all: only names and shapes are wanted, whether or not there is
+    /// memory for the values.
+    None,
 }
 
 impl Variables {
@@ -40,9 +58,9 @@ impl Variables {
         Self::with(Values::Seeded(seed), device)
     }
 
-    /// Variables for their names and shapes only: zeros, on the CPU.
+    /// Names and shapes only, on the CPU: what a model gets is a zero in its shape.
     pub fn shapes_only() -> Self {
-        Self::with(Values::Zeros, &Device::Cpu)
+        Self::with(Values::None, &Device::Cpu)
     }
 
     fn with(values: Values, device: &Device) -> Self {
@@ -59,13 +77,16 @@ impl Variables {
         VarBuilder::new_with_args(backend, DType::F32, &self.device)
     }
 
-    /// What was created so far, in byte order of the names: the order of
+    /// The variables created so far, in byte order of the names: the order of
     /// [`layout`](Self::layout).
     pub fn in_order(&self) -> Vec<(String, Var)> {
         let created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
         created
             .iter()
-            .map(|(name, var)| (name.clone(), var.clone()))
+            .filter_map(|(name, created)| match created {
+                Created::Variable(var) => Some((name.clone(), var.clone())),
+                Created::Shape(_) => None,
+            })
             .collect()
     }
 
@@ -74,22 +95,29 @@ impl Variables {
     /// # Errors
     /// When there is nothing, or a name or shape makes no parameter.
     pub fn layout(&self) -> std::result::Result<ParameterLayout, LayoutError> {
-        ParameterLayout::new(
-            self.in_order()
-                .into_iter()
-                .map(|(name, var)| (name, var.dims().to_vec())),
-        )
+        let created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
+        let shapes = created.iter();
+        ParameterLayout::new(shapes.map(|(name, c)| (name.clone(), c.tensor().dims().to_vec())))
     }
 
-    fn create(&self, shape: &Shape, name: &str, init: Init, device: &Device) -> Result<Var> {
+    fn create(&self, shape: &Shape, name: &str, init: Init, device: &Device) -> Result<Created> {
         match self.values {
-            Values::Zeros => Var::zeros(shape, DType::F32, device),
+            Values::None => {
+                let zero = Tensor::zeros((), DType::F32, device)?;
+                Ok(Created::Shape(zero.broadcast_as(shape)?))
+            }
             Values::Seeded(seed) => {
                 let values = init::values(init, seed, name, shape);
-                Var::from_vec(values, shape, device)
+                Ok(Created::Variable(Var::from_vec(values, shape, device)?))
             }
         }
     }
+}
+
+/// `None` where they can't even be counted.
+fn elements(shape: &Shape) -> Option<usize> {
+    let mut sizes = shape.dims().iter();
+    sizes.try_fold(1usize, |all, &size| all.checked_mul(size))
 }
 
 impl SimpleBackend for Variables {
@@ -108,25 +136,34 @@ impl SimpleBackend for Variables {
             )
         }
         let mut created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(var) = created.get(name) {
-            if var.shape() != &shape {
+        if let Some(there) = created.get(name).map(Created::tensor) {
+            if there.shape() != &shape {
                 bail!(
                     "parameter {name:?} is asked for with shape {shape:?}, but was created with \
                      shape {:?}: tied weights have one shape, others need names of their own",
-                    var.shape()
+                    there.shape()
                 )
             }
-            return Ok(var.as_tensor().clone());
+            return Ok(there.clone());
         }
-        let var = self.create(&shape, name, init, device)?;
-        created.insert(name.to_owned(), var.clone());
-        Ok(var.into_inner())
+        let sizes = created.values().map(|c| c.tensor().elem_count());
+        let room = ELEMENTS_MAX.saturating_sub(sizes.sum());
+        if elements(&shape).is_none_or(|elements| elements > room) {
+            bail!(
+                "parameter {name:?} of shape {shape:?} makes it more than {ELEMENTS_MAX} values, \
+                 the most that a model may have"
+            )
+        }
+        let new = self.create(&shape, name, init, device)?;
+        let tensor = new.tensor().clone();
+        created.insert(name.to_owned(), new);
+        Ok(tensor)
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
         let created = self.created.lock().unwrap_or_else(PoisonError::into_inner);
         match created.get(name) {
-            Some(var) => Ok(var.as_tensor().clone()),
+            Some(there) => Ok(there.tensor().clone()),
             None => Err(Error::CannotFindTensor {
                 path: name.to_owned(),
             }),
@@ -183,6 +220,24 @@ mod tests {
             error.contains("\"tied\"") && error.contains("[2, 2]"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_layout_needs_no_memory_and_has_a_largest_size() {
+        let vars = Variables::shapes_only();
+        let vb = vars.builder();
+        let half = vb.get((1 << 15, 1 << 15), "half").unwrap();
+        assert_eq!(half.dims(), [1 << 15, 1 << 15]);
+        vb.get((1 << 15, 1 << 15), "second half").unwrap();
+        for (shape, name) in [((1, 1), "one more"), ((1 << 40, 1 << 40), "uncountable")] {
+            let error = vb.get(shape, name).unwrap_err().to_string();
+            assert!(
+                error.contains(name) && error.contains("2147483648"),
+                "{error}"
+            );
+        }
+        assert_eq!(vars.layout().unwrap().elements(), ELEMENTS_MAX);
+        assert!(vars.in_order().is_empty());
     }
 
     #[test]

@@ -59,6 +59,13 @@ fn overlay(plan: &Plan, init: &InitSpec, weights: &mut [f32]) -> Result<(), Init
     for parameter in &plan.layout {
         match file.get(&parameter.name) {
             Some((shape, values)) if *shape == parameter.shape => {
+                if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                    let (file, name, value) = (path.display(), &parameter.name, values[index]);
+                    return Err(refused(format!(
+                        "expected finite weights in f32; {file} has {value} as value {index} of \
+                         parameter {name}"
+                    )));
+                }
                 weights[parameter.range.clone()].copy_from_slice(values);
                 taken += 1;
             }

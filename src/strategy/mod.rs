@@ -54,6 +54,6 @@ pub use initial::InitialError;
 pub use lineage::fork;
 pub use mirrored::{MirroredStrategy, Replicas, Stop};
 pub use partial::Partial;
-pub use plan::{Plan, PlanError};
+pub use plan::Plan;
 pub use snapshot::{Fork, RestoreError, SavedState};
 pub use state::{ChainedDigest, Finished, TrainState};

@@ -1,10 +1,9 @@
 //! All that is fixed while a job runs, worked out before anything starts.
 
-use crate::data::order::OrderError;
 use crate::data::{Order, Splits};
 use crate::exact::{FixedPoint, MAX_METRICS, MAX_PARAMETERS, Totals};
 use crate::job::{Course, Job, JobError, Kind};
-use crate::model::{ModelError, ModelFactory, OpenError, ParameterLayout, Registry};
+use crate::model::{ModelFactory, ParameterLayout, Registry};
 use crate::optim::{Optimizer, SpecError};
 
 use super::partial::Partial;
@@ -15,7 +14,7 @@ use super::partial::Partial;
 /// Making it finds everything that can be wrong with a job before a worker is
 /// asked for.
 pub struct Plan {
-    /// The job, with each key of its model spelled out.
+    /// The job, with each key of its model and its data spelled out.
     pub job: Job,
     /// Makes the model, once a replica.
     pub factory: ModelFactory,
@@ -35,29 +34,12 @@ pub struct Plan {
     trained: Vec<bool>,
 }
 
-/// Why a job can't be planned.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// The job has to be changed.
-    #[error(transparent)]
-    Job(#[from] JobError),
-    /// The model can't be made.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The data can't be opened.
-    #[error(transparent)]
-    Data(#[from] OpenError),
-    /// The data has no order under this job.
-    #[error(transparent)]
-    Order(#[from] OrderError),
-}
-
 impl Plan {
     /// Opens the data, tries the model and the optimizer, lays out the course.
     ///
     /// # Errors
-    /// Whatever is wrong with the job, its model or its data.
-    pub fn new(job: &Job, registry: &Registry) -> Result<Plan, PlanError> {
+    /// Whatever is wrong with the job, its model or its data, with the key's place.
+    pub fn new(job: &Job, registry: &Registry) -> Result<Plan, JobError> {
         let factory = registry.model_factory(job)?;
         let layout = factory.layout()?;
         check_size(job, factory.metrics().len(), layout.len())?;
@@ -69,7 +51,9 @@ impl Plan {
             job.seed,
             job.train.global_batch,
             job.train.micro_batch,
-        )?;
+        )
+        .map_err(|error| job.error("data.url", error.to_string()))?;
+        factory.check_data(&data)?;
         let evaluation_samples = data.validation.as_ref().map_or(0, |data| data.len());
         let course = Course::new(
             job,

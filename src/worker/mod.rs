@@ -218,7 +218,7 @@ fn join(
 fn plan(config: &Config, reply: &pb::RegisterReply) -> Result<Arc<Plan>, Ended> {
     let mut job = Job::from_resolved(&reply.job).map_err(|e| Ended::Refused(e.to_string()))?;
     if let Some(data) = &config.data {
-        job.data.url = data.clone();
+        job.relocate_data("--data", data);
     }
     let plan = Plan::new(&job, &config.registry)
         .map_err(|e| Ended::Refused(format!("{e} (the data's place can be given with --data)")))?;

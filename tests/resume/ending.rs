@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use ebbtide::observe::History;
 use rusqlite::Connection;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -333,4 +334,28 @@ fn step_of(manifest: &Value) -> Option<u64> {
     let object = manifest.as_object()?;
     let here = object.get("step").and_then(Value::as_u64);
     here.or_else(|| object.values().find_map(step_of))
+}
+
+#[test]
+fn a_run_that_can_write_down_nothing_more_fails_with_its_object_on_the_last_line() {
+    let folder = undisturbed().copy();
+    let id = format!("{}-2", only_run(&folder));
+    let history = folder_of(&folder, &id).join("history.sqlite");
+    std::fs::create_dir_all(history.parent().unwrap()).unwrap();
+    drop(History::open(&history).unwrap());
+    // What a full disk says, from the first generation on.
+    let full = "CREATE TRIGGER full BEFORE INSERT ON generations
+                BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+    let connection = Connection::open(&history).unwrap();
+    connection.execute_batch(full).unwrap();
+    drop(connection);
+    let summary = to_its_end(&mut run(&folder, &["--new"]))
+        .expect(1)
+        .summary();
+    assert_eq!(
+        (&summary["status"], &summary["run"]),
+        (&"failed".into(), &id.into())
+    );
+    let error = summary["error"].as_str().unwrap();
+    assert!(error.contains("database or disk is full"), "{error}");
 }

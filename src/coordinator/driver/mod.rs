@@ -145,12 +145,30 @@ impl Driver {
         self.begun.elapsed()
     }
 
-    /// Runs until the run has ended and everybody has left.
+    /// Runs until the run has ended and everybody has left. If we can't go on ourselves (our disk
+    /// is full), that is how the run has failed, and the summary says so as of any other failure.
     pub(super) async fn run(
         mut self,
+        inbox: mpsc::Receiver<Call>,
+        shutdown: impl Future<Output = String> + Send,
+    ) -> Summary {
+        let outcome = match self.serve(inbox, shutdown).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        // What the last checkpoint has made superfluous.
+        self.errands.clear_now().await;
+        let elapsed = self.begun.elapsed();
+        self.report
+            .finish(&self.run, &self.plan, outcome, self.kinds, elapsed)
+            .await
+    }
+
+    async fn serve(
+        &mut self,
         mut inbox: mpsc::Receiver<Call>,
         shutdown: impl Future<Output = String> + Send,
-    ) -> Result<Summary, CoordinatorError> {
+    ) -> Result<Outcome, CoordinatorError> {
         let commands = self.world.begin();
         self.execute(commands)?;
         let mut ticks = tokio::time::interval(TICK);
@@ -177,18 +195,7 @@ impl Driver {
                 deadline = Some(Instant::now() + FAREWELL);
             }
         }
-        let outcome = self.outcome.take().unwrap_or(Outcome::Stopped);
-        // What the last checkpoint has made superfluous.
-        self.errands.clear_now().await;
-        self.report
-            .finish(
-                &self.run,
-                &self.plan,
-                outcome,
-                self.kinds,
-                self.begun.elapsed(),
-            )
-            .await
+        Ok(self.outcome.take().unwrap_or(Outcome::Stopped))
     }
 
     fn handle(&mut self, event: Event) -> Result<(), CoordinatorError> {

@@ -5,9 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Report, internal, unix_now};
+use super::{Report, unix_now};
 use crate::checkpoint::{RunStore, export_run};
-use crate::coordinator::CoordinatorError;
 use crate::observe::history::RunStatus;
 use crate::observe::{Event, History, Summary, summary};
 use crate::strategy::Plan;
@@ -17,7 +16,8 @@ use crate::world::membership::{Durable, Outcome};
 const WEIGHTS: &str = "weights.safetensors";
 
 impl Report {
-    /// The last words, and what the run came to.
+    /// The last words, and what the run came to. A file that can't be written any more is told of,
+    /// but keeps nobody from the result.
     pub(in crate::coordinator) async fn finish(
         mut self,
         run: &RunStore,
@@ -25,11 +25,14 @@ impl Report {
         outcome: Outcome,
         kinds: BTreeSet<String>,
         elapsed: Duration,
-    ) -> Result<Summary, CoordinatorError> {
+    ) -> Summary {
         let seconds = elapsed.as_secs_f64();
         let mut summary = self.counters(plan, kinds, seconds);
-        let newest = run.newest_verified(|_| {}).await.map_err(internal)?;
-        if let Some(manifest) = &newest {
+        let newest = told(
+            "the newest checkpoint can't be read",
+            run.newest_verified(|_| {}).await,
+        );
+        if let Some(manifest) = newest.flatten() {
             let header = &manifest.header;
             let value = |name: &str| header.metrics.get(name).copied();
             summary.steps = Some(header.step);
@@ -83,12 +86,13 @@ impl Report {
             .weights_sha256
             .as_deref()
             .filter(|_| status == RunStatus::Finished);
-        self.history
-            .set_run_status(&self.run, unix_now(), status, error.as_deref(), digest)?;
-        self.metrics.sync().map_err(internal)?;
-        self.events.sync().map_err(internal)?;
+        let ended =
+            (self.history).set_run_status(&self.run, unix_now(), status, error.as_deref(), digest);
+        told("the run's end can't be written down", ended);
+        told("the metrics can't be written", self.metrics.sync());
+        told("the events can't be written", self.events.sync());
         self.screen.lock().finish();
-        Ok(summary)
+        summary
     }
 
     fn counters(&self, plan: &Plan, kinds: BTreeSet<String>, seconds: f64) -> Summary {
@@ -109,6 +113,13 @@ impl Report {
         fill(&mut summary, &self.history, &self.run);
         summary
     }
+}
+
+/// What came of it, if anything did; else the error is told.
+fn told<T, E: std::fmt::Display>(problem: &str, result: Result<T, E>) -> Option<T> {
+    result
+        .inspect_err(|error| tracing::error!(%error, "{problem}"))
+        .ok()
 }
 
 /// Writes the weights alone, for whoever doesn't want a checkpoint; where to. A

@@ -32,10 +32,10 @@ mod tests;
 pub use decision::{Decision, ParameterFault, SkippedStep, StopReason};
 pub use state::{CourseState, Means, StateError, Validation};
 
-use self::monitor::{Patience, Quantity, Tracker};
+use self::monitor::{Patience, Quantity, Tracker, no_mode};
 use self::state::PendingEvaluation;
 use super::errors::JobError;
-use super::spec::{Every, Job, MICRO_BATCHES_MAX};
+use super::spec::{Every, Job, MICRO_BATCHES_MAX, Mode};
 use crate::exact::Totals;
 
 /// What the members do together next.
@@ -86,7 +86,8 @@ impl Course {
     /// epoch has so many steps and an evaluation pass so many samples (0: no validation data).
     ///
     /// # Errors
-    /// A monitored metric that the model or the data doesn't have, or more
+    /// A monitored metric that the model or the data doesn't have or whose better
+    /// direction nobody has said, or more
     /// evaluation micro-batches than can be numbered; with the key's place.
     pub fn new(
         job: &Job,
@@ -95,28 +96,31 @@ impl Course {
         evaluation_samples: u64,
     ) -> Result<Course, JobError> {
         assert!(steps_per_epoch > 0, "an epoch has at least one step");
-        let watch = |key: &str, name: &str| {
-            if name.starts_with("val_") && evaluation_samples == 0 {
+        let watch = |(key, name): (&str, &str), (mode_key, mode): (&str, Option<Mode>)| {
+            let quantity =
+                Quantity::parse(name, metrics).map_err(|problem| job.error(key, problem))?;
+            if quantity.of_validation && evaluation_samples == 0 {
                 let problem = format!("\"{name}\" is never measured: there is no validation data");
                 return Err(job.error(key, problem));
             }
-            Quantity::parse(name, metrics).map_err(|problem| job.error(key, problem))
+            let mode = mode.ok_or_else(|| job.error(mode_key, no_mode(name)))?;
+            Ok(Tracker::new(name, quantity, mode))
         };
         let early_stopping = match &job.early_stopping {
-            Some(spec) => Some(Patience::new(
-                spec,
-                watch("early_stopping.monitor", &spec.monitor)?,
-            )),
+            Some(spec) => {
+                let monitor = ("early_stopping.monitor", spec.monitor.as_str());
+                let tracker = watch(monitor, ("early_stopping.mode", spec.mode))?;
+                Some(Patience::new(spec, tracker))
+            }
             None => None,
         };
-        let keep_best = match (&job.checkpoint.keep_best, job.checkpoint.keep_best_mode) {
-            (Some(name), Some(mode)) => Some(Tracker::new(
-                name,
-                watch("checkpoint.keep_best", name)?,
-                mode,
-                0.0,
-            )),
-            _ => None,
+        let spec = &job.checkpoint;
+        let keep_best = match &spec.keep_best {
+            Some(name) => {
+                let mode = ("checkpoint.keep_best_mode", spec.keep_best_mode);
+                Some(watch(("checkpoint.keep_best", name), mode)?)
+            }
+            None => None,
         };
         let micro_batches =
             evaluation_samples.div_ceil(u64::from(job.evaluation.micro_batch.max(1)));

@@ -48,6 +48,13 @@ impl Quantity {
     }
 }
 
+/// The problem of a metric whose name says nothing, where the job says nothing either.
+pub(super) fn no_mode(metric: &str) -> String {
+    format!(
+        "missing; expected \"min\" or \"max\": the name \"{metric}\" doesn't say which is better"
+    )
+}
+
 /// The rule by which a value counts as better.
 #[derive(Debug, Clone)]
 pub(super) struct Tracker {
@@ -76,12 +83,12 @@ impl Watch {
 }
 
 impl Tracker {
-    pub fn new(monitor: &str, quantity: Quantity, mode: Mode, min_delta: f64) -> Tracker {
+    pub fn new(monitor: &str, quantity: Quantity, mode: Mode) -> Tracker {
         Tracker {
             monitor: monitor.to_owned(),
             quantity,
             mode,
-            min_delta,
+            min_delta: 0.0,
         }
     }
 
@@ -123,10 +130,12 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    pub fn new(spec: &EarlyStoppingSpec, quantity: Quantity) -> Patience {
-        let mode = spec.mode.unwrap_or(Mode::Min);
+    pub fn new(spec: &EarlyStoppingSpec, tracker: Tracker) -> Patience {
         Patience {
-            tracker: Tracker::new(&spec.monitor, quantity, mode, spec.min_delta),
+            tracker: Tracker {
+                min_delta: spec.min_delta,
+                ..tracker
+            },
             patience: spec.patience,
         }
     }

@@ -85,7 +85,7 @@ fn mistake_in_the_models_own_keys_is_led_back_to_its_line() {
     );
     assert_eq!(
         message("hidden = [128,\n\n 'x']"),
-        "/jobs/job.toml:6: model.hidden.1: expected u32; found the string \"x\""
+        "/jobs/job.toml:6: model.hidden.1: expected a whole number of at least 0; found the string \"x\""
     );
     assert_eq!(
         message("dropout = 0.5"),
@@ -96,7 +96,7 @@ fn mistake_in_the_models_own_keys_is_led_back_to_its_line() {
             .model_config::<Widths>()
             .unwrap_err()
             .to_string(),
-        "--set model.hidden=3: model.hidden: expected a sequence; found the whole number 3"
+        "--set model.hidden=3: model.hidden: expected an array; found the whole number 3"
     );
     assert_eq!(
         short(&[])

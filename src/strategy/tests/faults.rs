@@ -139,7 +139,7 @@ fn a_group_that_matches_nothing_is_refused_by_its_key() {
     let job = Job::parse(&text, Path::new("job.toml"), &[]).unwrap();
     let registry = Registry::builtin()
         .model::<Line>("line")
-        .dataset("points", open_points);
+        .dataset_with_options("points", open_points);
     let error = Plan::new(&job, &registry).err().unwrap().to_string();
     assert!(error.contains("optimizer.groups"), "{error}");
 }

@@ -78,11 +78,12 @@ impl Line {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 struct PointsOptions {
     samples: u64,
     /// This sample's x is so much.
+    #[serde(skip_serializing_if = "Option::is_none")]
     odd: Option<(u64, f32)>,
 }
 
@@ -96,12 +97,7 @@ impl Default for PointsOptions {
 }
 
 /// Points on y = 3x + 1, x within [-1, 1).
-fn open_points(spec: &DataSpec) -> Result<Splits, DataError> {
-    let options: PointsOptions = spec
-        .options
-        .clone()
-        .try_into()
-        .map_err(DataError::options)?;
+fn open_points(_: &DataSpec, options: &PointsOptions) -> Result<Splits, DataError> {
     let sample = |index: u64| {
         let plain = 2.0 * index as f32 / options.samples as f32 - 1.0;
         let x = match options.odd {
@@ -136,7 +132,7 @@ fn plan(text: &str, overrides: &[&str]) -> Arc<Plan> {
     let job = Job::parse(text, &path, &overrides).unwrap();
     let registry = Registry::builtin()
         .model::<Line>("line")
-        .dataset("points", open_points);
+        .dataset_with_options("points", open_points);
     Arc::new(Plan::new(&job, &registry).unwrap_or_else(|error| panic!("{error}")))
 }
 

@@ -173,3 +173,14 @@ fn initial_weights_come_from_a_file_that_fits() {
     let error = initial_from(&[("x", &[1], 2.0)], "none", true).unwrap_err();
     assert!(error.contains("none in the file that fits"), "{error}");
 }
+
+#[test]
+fn initial_weights_that_are_not_finite_are_refused_by_name() {
+    for value in [f32::NAN, f32::NEG_INFINITY] {
+        let broken: [(&str, &[usize], f32); 2] = [("w", &[1], 5.0), ("b", &[1], value)];
+        let error = initial_from(&broken, &format!("broken{value}"), true).unwrap_err();
+        for word in ["init.from", "finite", "/broken", "parameter b"] {
+            assert!(error.contains(word), "{word} in {error}");
+        }
+    }
+}

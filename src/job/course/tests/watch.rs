@@ -141,6 +141,22 @@ fn metric_that_nobody_measures_is_refused_with_its_line() {
          \"val_loss\""
     );
     assert_eq!(
+        refuse(&["checkpoint.keep_best=vall_los"], 8),
+        "--set checkpoint.keep_best=vall_los: checkpoint.keep_best: expected one of val_loss, \
+         val_accuracy, train_loss, train_accuracy; found \"vall_los\"; the nearest is \"val_loss\""
+    );
+    let silent = Course::new(
+        &job(&["checkpoint.keep_best=val_bleu"]),
+        &["bleu"],
+        STEPS_PER_EPOCH,
+        8,
+    );
+    assert_eq!(
+        silent.unwrap_err().to_string(),
+        "--set checkpoint.keep_best=val_bleu: checkpoint.keep_best_mode: missing; expected \"min\" or \
+         \"max\": the name \"val_bleu\" doesn't say which is better"
+    );
+    assert_eq!(
         refuse(&["checkpoint.keep_best=val_loss"], 0),
         "--set checkpoint.keep_best=val_loss: checkpoint.keep_best: \"val_loss\" is never measured: \
          there is no validation data"
