@@ -21,6 +21,22 @@
 //! | [`numerics`] | own elementary functions and the counter-based generator |
 //! | [`cli`] | the command lines of the three binaries |
 //!
+//! A whole job in one process; a shifting set of workers comes to the same bits:
+//!
+//! ```no_run
+//! use ebbtide::{job::Job, model::Registry, strategy};
+//!
+//! let job = Job::load("examples/mnist.toml".as_ref(), &[])?;
+//! let plan = std::sync::Arc::new(strategy::Plan::new(&job, &Registry::builtin())?);
+//! let state = strategy::TrainState::initial(&plan)?;
+//! let devices = strategy::Devices::cpu(1);
+//! let state = strategy::train_alone(&plan, &devices, state, |state, _| {
+//!     println!("{} rounds", state.course.round);
+//! })?;
+//! println!("{}", state.weights_sha256(&plan));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Dependency rule: [`world`], [`exact`], [`numerics`], [`optim`], [`job`] and
 //! `data::order` know no tokio, no tonic, no clock and no random source;
 //! [`coordinator`] and [`worker`] never import each other.
