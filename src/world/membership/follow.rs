@@ -181,8 +181,14 @@ impl World {
             worker,
         });
         if last {
-            if !matches!(self.phase, Phase::Ended(_)) {
-                self.finish(manifest);
+            match self.phase {
+                Phase::Ended(_) => {}
+                Phase::Recovering { .. } => {
+                    // The others that are recorded have to hear of it as well.
+                    self.finished = Some(manifest);
+                    self.try_recover(now);
+                }
+                _ => self.finish(manifest),
             }
             return;
         }

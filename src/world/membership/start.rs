@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    fn try_recover(&mut self, now: Duration) {
+    pub(super) fn try_recover(&mut self, now: Duration) {
         let Phase::Recovering { awaited, .. } = &self.phase else {
             return;
         };

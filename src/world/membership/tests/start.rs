@@ -170,6 +170,25 @@ fn a_restarted_coordinator_prepares_when_all_are_known() {
 }
 
 #[test]
+fn a_restarted_coordinator_that_hears_of_the_end_waits_for_all_to_tell_them() {
+    let before = Coordinator::running(auto(), &[1, 2]);
+    let installed = before.current().map(|r| r.generation).unwrap_or_default();
+    let mut c = before.restarted();
+    let holdings = Holdings {
+        installed,
+        fence: installed,
+        ..Holdings::default()
+    };
+    c.hello_with(1, holdings.clone());
+    c.commits(1, 9, true);
+    assert_eq!((c.released(1), c.world.phase_name()), (None, "recovering"));
+    c.hello_with(2, holdings);
+    for id in [1, 2] {
+        assert_eq!(c.released(id), Some(&ReleaseReason::Finished));
+    }
+}
+
+#[test]
 fn a_restarted_coordinator_gives_up_those_that_are_gone() {
     let before = Coordinator::running(auto(), &[1, 2, 3]);
     let installed = before.current().map(|r| r.generation).unwrap_or_default();
