@@ -13,7 +13,7 @@ use super::args::RunArgs;
 use super::exit::{Exit, complain};
 use super::serve::{self, LAST_WORDS, Stop, assemble, conclude, load};
 use crate::checkpoint::is_in_memory;
-use crate::coordinator::{self, Listening, WorldSize};
+use crate::coordinator::{self, Config, Listening, WorldSize};
 use crate::model::Registry;
 use crate::observe::telemetry::{self, SharedScreen, Sink};
 
@@ -62,14 +62,17 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Exit {
     let most = micro_batches;
     let most = most.min(args.common.max_world_size.unwrap_or(most));
     let size = WorldSize::Workers(args.workers.min(most));
-    let config = assemble(
-        job,
-        registry,
-        &args.common,
-        size,
-        "127.0.0.1:0".into(),
-        None,
-    );
+    let config = Config {
+        crew: Some((args.workers, args.devices.replicas())),
+        ..assemble(
+            job,
+            registry,
+            &args.common,
+            size,
+            "127.0.0.1:0".into(),
+            None,
+        )
+    };
     let runtime = match serve::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return complain(Exit::Failed, error),

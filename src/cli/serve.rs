@@ -109,6 +109,7 @@ pub(super) fn assemble(
         from: common.from.clone(),
         patience: common.patience,
         owner: std::env::var("USER").ok(),
+        crew: None,
     }
 }
 

@@ -86,6 +86,8 @@ pub struct Config {
     pub patience: Duration,
     /// Who starts it, for the history.
     pub owner: Option<String>,
+    /// How many workers, and replicas of each, all of them are on this machine.
+    pub crew: Option<(usize, usize)>,
 }
 
 /// World sizes that contradict each other, or the job: training would wait
@@ -204,6 +206,7 @@ mod tests {
             from: None,
             patience: Duration::ZERO,
             owner: None,
+            crew: None,
         }
     }
 

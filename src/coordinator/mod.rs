@@ -126,6 +126,10 @@ pub async fn run(
     let started = std::time::Instant::now();
     config.check_sizes()?;
     let plan = Arc::new(Plan::new(&config.job, &config.registry)?);
+    plan.try_samples()?;
+    if let Some((workers, replicas)) = config.crew {
+        plan.check_memory(workers, replicas)?;
+    }
     if config.job.init.is_some() {
         // Each worker makes the state for itself; a file that doesn't fit has
         // to be known before any of them starts.

@@ -46,7 +46,7 @@ use serde::de::DeserializeOwned;
 
 use crate::data::Preview;
 
-pub use key_error::KeyError;
+pub use key_error::{KeyError, plainly};
 pub use layers::{Activation, Dense};
 pub use layout::{ELEMENTS_MAX, LayoutError, Parameter, ParameterLayout};
 pub use loss::{accuracy, sparse_cross_entropy};

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::ParameterLayout;
 use super::vars::Variables;
-use super::{Batch, KeyError, Loss, Mlp, Model, StepContext};
+use super::{Batch, KeyError, Loss, Mlp, Model, StepContext, plainly};
 use crate::data::{DataError, Preview, Splits, mnist};
 use crate::job::{DataSpec, Job, JobError};
 
@@ -70,7 +70,7 @@ pub enum ModelError {
     #[error(transparent)]
     Job(#[from] JobError),
     /// `Model::new` failed.
-    #[error("the model of kind {kind:?} can't be built: {source}")]
+    #[error("the model of kind {kind:?} can't be built: {}", plainly(source))]
     Build {
         /// The model.
         kind: String,

@@ -112,6 +112,24 @@ impl Optimizer {
         })
     }
 
+    /// Which of these parameters are frozen, in their order: found without the memory that an
+    /// optimizer takes.
+    ///
+    /// # Errors
+    /// Those of [`Optimizer::new`].
+    pub fn frozen(
+        spec: &OptimizerSpec,
+        parameters: &[(String, Range<usize>)],
+    ) -> Result<Vec<bool>, SpecError> {
+        spec.rule()?;
+        let runs = groups::resolve(&spec.resolved().groups, parameters)?;
+        let frozen = |range: &Range<usize>| {
+            let mut runs = runs.iter();
+            runs.any(|run| run.frozen && run.range.contains(&range.start))
+        };
+        Ok(parameters.iter().map(|(_, range)| frozen(range)).collect())
+    }
+
     /// Elements of the flat parameter vector.
     #[allow(
         clippy::len_without_is_empty,
@@ -124,16 +142,6 @@ impl Optimizer {
     /// Updates that were begun: skipped steps don't count.
     pub fn steps(&self) -> u64 {
         self.steps
-    }
-
-    /// Whether the element belongs to a parameter that a group freezes: it needs no
-    /// gradient.
-    ///
-    /// # Panics
-    /// Beyond the end of the parameter vector.
-    pub fn is_frozen(&self, element: usize) -> bool {
-        self.runs_of(element..element + 1)
-            .any(|(run, _)| run.frozen)
     }
 
     /// The learning rate of `step`, counted from 0, in a run of `total_steps`.

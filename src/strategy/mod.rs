@@ -37,6 +37,7 @@ mod hash;
 mod heap;
 mod initial;
 mod lineage;
+mod memory;
 mod mirrored;
 mod partial;
 mod plan;
@@ -45,6 +46,7 @@ mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 pub use alone::train_alone;
 pub use apply::Applied;

@@ -1,5 +1,7 @@
 //! All that is fixed while a job runs, worked out before anything starts.
 
+use std::ops::Range;
+
 use crate::data::{Order, Splits};
 use crate::exact::{FixedPoint, MAX_METRICS, MAX_PARAMETERS, Totals};
 use crate::job::{Course, Job, JobError, Kind};
@@ -30,8 +32,8 @@ pub struct Plan {
     pub fixed: FixedPoint,
     /// Name of the build that knows model and data.
     pub artifact: String,
-    /// One a parameter in layout order: whether it is trained at all.
-    trained: Vec<bool>,
+    /// One a parameter in layout order: whether a group freezes it.
+    frozen: Vec<bool>,
 }
 
 impl Plan {
@@ -43,7 +45,8 @@ impl Plan {
         let factory = registry.model_factory(job)?;
         let layout = factory.layout()?;
         check_size(job, factory.metrics().len(), layout.len())?;
-        let optimizer = optimizer(job, &layout)?;
+        let frozen = Optimizer::frozen(&job.optimizer, &named(&layout))
+            .map_err(|SpecError { key, problem }| job.error(&key, problem.to_string()))?;
         let data = registry.open_data(job)?;
         let order = Order::new(
             data.train.len(),
@@ -67,10 +70,6 @@ impl Plan {
                 "expected a whole number from 8 to 48",
             )
         })?;
-        let trained = layout
-            .iter()
-            .map(|parameter| !optimizer.is_frozen(parameter.range.start))
-            .collect();
         Ok(Plan {
             job: factory.job().clone(),
             factory,
@@ -80,19 +79,20 @@ impl Plan {
             data,
             fixed,
             artifact: registry.artifact_name().to_owned(),
-            trained,
+            frozen,
         })
     }
 
     /// Whether parameter `index` in layout order is trained; frozen ones need no gradient.
     pub fn is_trained(&self, index: usize) -> bool {
-        self.trained[index]
+        !self.frozen[index]
     }
 
     /// A fresh optimizer for the job's model.
     pub(super) fn optimizer(&self) -> Optimizer {
-        // `new` has made the very same one.
-        optimizer(&self.job, &self.layout).expect("the plan's optimizer was made before")
+        // `new` has tried the same settings on the same parameters.
+        Optimizer::new(&self.job.optimizer, &named(&self.layout))
+            .expect("the plan has tried the optimizer's settings")
     }
 
     /// Makes `partial` the sum over no micro-batches of a round, in the memory
@@ -122,11 +122,9 @@ fn check_size(job: &Job, metrics: usize, parameters: usize) -> Result<(), JobErr
     ))
 }
 
-fn optimizer(job: &Job, layout: &ParameterLayout) -> Result<Optimizer, JobError> {
-    let parameters: Vec<_> = layout
-        .iter()
+fn named(layout: &ParameterLayout) -> Vec<(String, Range<usize>)> {
+    let parameters = layout.iter();
+    parameters
         .map(|parameter| (parameter.name.clone(), parameter.range.clone()))
-        .collect();
-    Optimizer::new(&job.optimizer, &parameters)
-        .map_err(|SpecError { key, problem }| job.error(&key, problem.to_string()))
+        .collect()
 }

@@ -222,6 +222,8 @@ fn plan(config: &Config, reply: &pb::RegisterReply) -> Result<Arc<Plan>, Ended> 
     }
     let plan = Plan::new(&job, &config.registry)
         .map_err(|e| Ended::Refused(format!("{e} (the data's place can be given with --data)")))?;
+    plan.check_memory(1, config.devices.replicas())
+        .map_err(|e| Ended::Refused(e.to_string()))?;
     let fingerprint = plan.data_fingerprint();
     if fingerprint != reply.data_fingerprint {
         return Err(Ended::Refused(format!(

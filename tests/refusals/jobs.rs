@@ -181,3 +181,16 @@ fn a_job_that_fails_in_a_step_says_where_and_ends_all() {
         assert!(text.contains(words), "{words} in {text}");
     }
 }
+
+#[test]
+fn a_model_that_cannot_fit_into_the_machine_is_refused() {
+    let place = Place::with(&mnist());
+    let large = ["--workers", "64", "--set", "model.hidden=[2700000]"];
+    let words = [
+        "job.toml:",
+        "model.kind: ",
+        "needs 2747",
+        "workers: 64, replicas of each: 1",
+    ];
+    place.refuses(&place.run(&large), &words);
+}

@@ -143,3 +143,18 @@ fn a_group_that_matches_nothing_is_refused_by_its_key() {
     let error = Plan::new(&job, &registry).err().unwrap().to_string();
     assert!(error.contains("optimizer.groups"), "{error}");
 }
+
+#[test]
+fn a_model_that_refuses_the_first_sample_is_refused_before_anything_starts() {
+    line(&[]).try_samples().unwrap();
+    let error = line(&["model.mistake=refuse"]).try_samples().unwrap_err();
+    let error = error.to_string();
+    for words in [
+        "model.kind: ",
+        "the training data",
+        "these samples aren't mine",
+    ] {
+        assert!(error.contains(words), "{words} in {error}");
+    }
+    assert_eq!(error.lines().count(), 1, "{error}");
+}

@@ -61,6 +61,9 @@ impl Model for Line {
     }
 
     fn evaluate(&self, batch: &Batch) -> candle_core::Result<Loss> {
+        if self.mistake == "refuse" {
+            candle_core::bail!("these samples aren't mine");
+        }
         self.forward(batch, &self.b)
     }
 }
