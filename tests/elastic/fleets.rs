@@ -3,14 +3,19 @@
 use super::*;
 use crate::support::{Fleet, Outcome};
 
-/// Two workers in step 50, with the checkpoint of step 40 written.
 fn in_step_50() -> Fleet {
+    in_step_50_with("")
+}
+
+/// Two workers in step 50, with the checkpoint of step 40 written; the second may
+/// meet these faults.
+fn in_step_50_with(faults: &str) -> Fleet {
     let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
     fleet.hire(
         "w1",
         "tell@committed,step=40;hold@computed,step=50,until=HOLD",
     );
-    fleet.hire("w2", "");
+    fleet.hire_perhaps("w2", faults);
     fleet.struck("w1", "tell@committed,step=40");
     fleet.struck("w1", "hold@computed,step=50");
     fleet
@@ -18,7 +23,8 @@ fn in_step_50() -> Fleet {
 
 #[test]
 fn all_workers_killed_and_a_new_fleet_goes_on_from_the_checkpoint() {
-    let mut fleet = in_step_50();
+    // The second does not go on alone before it is killed too.
+    let mut fleet = in_step_50_with("hold@prepare,step=50,until=HOLD");
     fleet.kill("w1");
     fleet.kill("w2");
     fleet.said("all workers are gone");
