@@ -96,17 +96,13 @@ impl Peers {
                     return Up::Unwanted;
                 }
                 self.dialling.remove(&link.peer);
-                let old = self.exchange.insert(link.peer, (link, generation));
+                if let Some((old, _)) = self.exchange.insert(link.peer, (link, generation)) {
+                    self.transport.close(old);
+                }
                 for frame in self.waiting.remove(&link.peer).unwrap_or_default() {
                     let _ = self.transport.send(link, frame); // its Lost will come
                 }
-                match old {
-                    Some((old, _)) => {
-                        self.transport.close(old);
-                        Up::Replaced
-                    }
-                    None => Up::Exchange,
-                }
+                Up::Exchange
             }
             (ConnectionKind::Stream, true) => match &mut self.source {
                 Some((source, slot)) if *source == link.peer => {
@@ -220,8 +216,6 @@ impl Peers {
 pub(super) enum Up {
     /// The exchange with a member.
     Exchange,
-    /// The same, in the place of one that we believed to be up.
-    Replaced,
     /// A follower's subscription to us.
     Subscriber,
     /// Our subscription.

@@ -26,8 +26,7 @@ impl Driver {
                 next,
                 kind,
             } => {
-                // An update that the restore overtook was of another state.
-                (self.kept, self.coming, self.alone) = (None, None, None);
+                self.kept = None;
                 self.kind = kind;
                 self.event(Event::Restored { task, round, next });
             }
@@ -148,8 +147,7 @@ impl Driver {
             }
             SumSource::Fetched => {
                 self.counters.sums_fetched += 1;
-                let sum = self.fetched.take();
-                self.unpack(sum)
+                self.unpack(self.fetched.clone())
             }
             SumSource::Streamed => {
                 self.streamed = self.streamed.split_off(&round.0);
