@@ -137,12 +137,12 @@ fn conclude(ended: Ended) -> Exit {
 /// faster than two threads in one. candle reads this variable.
 fn one_thread_a_replica() {
     if std::env::var_os("RAYON_NUM_THREADS").is_none() {
-        // SAFETY: the process has no other thread yet; this is the first thing
-        // that `worker` does.
         #[allow(
             unsafe_code,
             reason = "candle takes its thread count from the environment only"
         )]
+        // SAFETY: the process has no other thread yet; this is the first thing
+        // that `worker` does.
         unsafe {
             std::env::set_var("RAYON_NUM_THREADS", "1");
         }

@@ -9,7 +9,12 @@ pub use record::{Record, Values};
 
 /// Generated from `proto/control.proto`.
 pub mod control {
-    #![allow(missing_docs, clippy::all, reason = "generated code")]
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated code"
+    )]
     tonic::include_proto!("ebbtide.control.v1");
 }
 
