@@ -30,6 +30,14 @@ pub struct Link {
     pub(super) number: u64,
 }
 
+#[cfg(test)]
+impl Link {
+    /// One that no transport has opened.
+    pub(crate) fn imagined(peer: WorkerId, kind: ConnectionKind, number: u64) -> Link {
+        Link { peer, kind, number }
+    }
+}
+
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} ({})", self.peer, self.kind)

@@ -259,6 +259,25 @@ impl Totals {
         Some(())
     }
 
+    /// Whether so many micro-batches can have come to these sums. Where all shares
+    /// of a step do, merging them overflows nothing.
+    pub fn is_possible(&self) -> bool {
+        let micro_batches = self.contributed.len() as u64;
+        // The limits of one, of which 2,048 fit.
+        let (count, value) = (micro_batches * ((1 << 53) - 1), micro_batches << 51);
+        let counts = self.parameters.iter().flat_map(|of| {
+            [
+                of.non_finite,
+                of.out_of_range,
+                of.nonzero,
+                of.rounded_to_zero,
+            ]
+        });
+        let values = self.metrics.iter().copied().chain([self.loss]);
+        counts.chain([self.weight]).all(|n| n <= count)
+            && values.into_iter().all(|v| v.unsigned_abs() <= value)
+    }
+
     /// Whether the complete sum may be applied: no micro-batch in it had to
     /// contribute zeros.
     pub fn is_clean(&self) -> bool {

@@ -96,13 +96,17 @@ impl Peers {
                     return Up::Unwanted;
                 }
                 self.dialling.remove(&link.peer);
-                if let Some((old, _)) = self.exchange.insert(link.peer, (link, generation)) {
-                    self.transport.close(old);
-                }
+                let old = self.exchange.insert(link.peer, (link, generation));
                 for frame in self.waiting.remove(&link.peer).unwrap_or_default() {
                     let _ = self.transport.send(link, frame); // its Lost will come
                 }
-                Up::Exchange
+                match old {
+                    Some((old, _)) => {
+                        self.transport.close(old);
+                        Up::Replaced
+                    }
+                    None => Up::Exchange,
+                }
             }
             (ConnectionKind::Stream, true) => match &mut self.source {
                 Some((source, slot)) if *source == link.peer => {
@@ -216,6 +220,8 @@ impl Peers {
 pub(super) enum Up {
     /// The exchange with a member.
     Exchange,
+    /// The same, in the place of one that we believed to be up.
+    Replaced,
     /// A follower's subscription to us.
     Subscriber,
     /// Our subscription.

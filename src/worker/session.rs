@@ -257,7 +257,7 @@ impl Session {
     }
 
     /// A session is there, in which our Hello comes first.
-    fn opened(&self) -> mpsc::Receiver<pb::WorkerMessage> {
+    pub(super) fn opened(&self) -> mpsc::Receiver<pb::WorkerMessage> {
         let (outbox, outward) = mpsc::channel(OUTBOX);
         self.shared().opening = Some(outbox);
         outward

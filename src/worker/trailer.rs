@@ -40,6 +40,8 @@ pub(super) enum TrailerError {
     Shape { metrics: usize, parameters: usize },
     #[error("its trailer covers other micro-batches than it should")]
     Share,
+    #[error("its trailer counts more than its micro-batches can hold")]
+    Excess,
     #[error("its trailer votes for several")]
     Votes,
 }
@@ -170,6 +172,10 @@ impl Trailer {
         if !self.totals.contributed.iter().eq(micro_batches) {
             return Err(TrailerError::Share);
         }
+        // Whatever the shares, their sum overflows nothing then.
+        if !self.totals.is_possible() {
+            return Err(TrailerError::Excess);
+        }
         Ok(())
     }
 
@@ -267,6 +273,28 @@ mod tests {
             matches!(ours.is_ones(), Err(TrailerError::Votes)),
             "two votes of one"
         );
+    }
+
+    #[test]
+    fn totals_that_no_gradients_add_up_to_are_refused_before_they_are_merged() {
+        let shape = Shape {
+            values: 9,
+            metrics: 1,
+            parameters: 2,
+        };
+        let absurd: [fn(&mut Totals); 4] = [
+            |totals| totals.weight = u64::MAX,
+            |totals| totals.loss = i64::MIN,
+            |totals| totals.metrics[0] = i64::MAX,
+            |totals| totals.parameters[1].rounded_to_zero = u64::MAX,
+        ];
+        for make_absurd in absurd {
+            let mut theirs = trailer(3, 7, 1);
+            make_absurd(&mut theirs.totals);
+            let theirs = Trailer::from_bytes(&theirs.to_bytes()).unwrap();
+            let refused = theirs.covers(shape, [3]);
+            assert!(matches!(refused, Err(TrailerError::Excess)), "{refused:?}");
+        }
     }
 
     proptest! {

@@ -11,6 +11,8 @@
 
 mod frames;
 mod telling;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -242,7 +244,11 @@ impl Driver {
                 let dialled = side == Side::Dialled;
                 match self.peers.connected(link, peer.generation, dialled) {
                     Up::Source => self.subscribe(),
-                    Up::Exchange | Up::Subscriber | Up::Unwanted => {}
+                    // What was sent on the old one may be lost.
+                    Up::Replaced => self.event(Event::PeerLost(link.peer)),
+                    // It subscribes anew, and is sent nothing before that.
+                    Up::Subscriber => self.event(Event::Unsubscribed(link.peer)),
+                    Up::Exchange | Up::Unwanted => {}
                 }
             }
             PeerEvent::Frame { link, frame } => self.frame(link, frame),
@@ -264,7 +270,7 @@ impl Driver {
 
     fn link_lost(&mut self, peer: WorkerId, lost: Up, why: String) {
         match lost {
-            Up::Exchange => self.event(Event::PeerLost(peer)),
+            Up::Exchange | Up::Replaced => self.event(Event::PeerLost(peer)),
             Up::Subscriber => self.event(Event::Unsubscribed(peer)),
             Up::Source => {
                 self.forget_streamed();
@@ -316,7 +322,10 @@ impl Driver {
                 self.forget_streamed();
                 self.peers.follow(source, &address, self.member.installed());
             }
-            Command::Unfollow => self.peers.unfollow(),
+            Command::Unfollow => {
+                self.forget_streamed();
+                self.peers.unfollow();
+            }
             Command::Save { last } => self.save(last),
             Command::Exit(reason) => self.exit(reason),
         }

@@ -26,7 +26,9 @@ impl Driver {
                 next,
                 kind,
             } => {
-                self.kept = None;
+                // An update that the restore overtook was of another state.
+                (self.kept, self.coming, self.alone) = (None, None, None);
+                self.digest = None;
                 self.kind = kind;
                 self.event(Event::Restored { task, round, next });
             }
@@ -147,7 +149,8 @@ impl Driver {
             }
             SumSource::Fetched => {
                 self.counters.sums_fetched += 1;
-                self.unpack(self.fetched.clone())
+                let sum = self.fetched.take();
+                self.unpack(sum)
             }
             SumSource::Streamed => {
                 self.streamed = self.streamed.split_off(&round.0);
