@@ -199,6 +199,7 @@ impl Driver {
             Body::Trouble(trouble) => {
                 // Damaged since we looked: what we know of it is not true any more.
                 if self.run.doubt(&trouble.damaged) {
+                    self.world.doubt(&trouble.damaged);
                     self.errands.find_start();
                 }
                 self.report.trouble(worker, trouble);

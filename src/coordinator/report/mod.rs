@@ -79,6 +79,8 @@ pub(super) struct Report {
     /// What `STEP_REACHED` says.
     step_recorded: u64,
     stop_asked: Option<String>,
+    /// All is computed: the last checkpoint is being written.
+    complete: bool,
 }
 
 impl Report {
@@ -147,6 +149,7 @@ impl Report {
             damages: BTreeSet::new(),
             step_recorded: step,
             stop_asked: None,
+            complete: false,
         })
     }
 
@@ -253,6 +256,7 @@ impl Report {
         (self.step, self.reached) = (step, step);
         self.record_step();
         self.last_epoch = step / self.steps_per_epoch;
+        self.complete = false;
         self.epoch_first_step = step;
         self.count(
             "recomputed_after_resume",
@@ -303,7 +307,8 @@ impl Report {
 
     /// No wait over ten seconds is silent.
     pub(super) fn tick(&mut self, now: Duration, world: &World) {
-        let (missing, next) = world.waiting(now).unwrap_or_default();
+        let waiting = world.waiting(now).or_else(|| self.last_save(world));
+        let (missing, next) = waiting.unwrap_or_default();
         let missing: BTreeSet<String> = missing.into_iter().collect();
         if let Some(stall) = self.stalls.watch(now, &missing, &next) {
             let since_seconds = stall.since().as_secs_f64();

@@ -29,6 +29,7 @@ impl Report {
         if !record.key().is_some_and(|key| self.announced.insert(key)) {
             return Ok(());
         }
+        self.complete |= is_last(&record, self.total_steps);
         match record {
             Record::Running { .. } => {}
             Record::Step {
@@ -116,6 +117,19 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    /// Whom everybody waits for once there is nothing left to compute.
+    pub(super) fn last_save(&self, world: &World) -> Option<(Vec<String>, String)> {
+        let writer = world.current()?.members.first()?.id;
+        let name = self.known(writer).name;
+        self.complete.then(|| {
+            let missing = format!("the last checkpoint, by worker {writer} ({name})");
+            (
+                vec![missing],
+                "the run is complete when it is written".into(),
+            )
+        })
     }
 
     fn metric(
@@ -215,5 +229,44 @@ impl Report {
         self.epoch_began = now;
         self.epoch_first_step = step;
         Ok(())
+    }
+}
+
+/// Whether nothing is computed after it.
+fn is_last(record: &Record, total_steps: u64) -> bool {
+    match record {
+        Record::Epoch { step, .. } => *step >= total_steps,
+        Record::EarlyStopped { .. } => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_epoch_and_an_early_stop_leave_only_the_last_checkpoint_to_wait_for() {
+        let epoch = |step| Record::Epoch {
+            round: step,
+            step,
+            epoch: 1,
+            complete: true,
+            values: Values::new(),
+        };
+        let evaluated = Record::Evaluated {
+            round: 21,
+            step: 20,
+            values: Values::new(),
+        };
+        let stopped = Record::EarlyStopped {
+            round: 11,
+            step: 10,
+            monitor: "val_loss".into(),
+            best: None,
+            patience: 1,
+        };
+        assert!(is_last(&epoch(20), 20) && is_last(&stopped, 20));
+        assert!(!is_last(&epoch(10), 20) && !is_last(&evaluated, 20));
     }
 }

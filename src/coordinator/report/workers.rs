@@ -8,9 +8,9 @@ use crate::coordinator::driver::Registered;
 use crate::observe::Event;
 use crate::observe::events::{InstallReason, LeaveReason, WorkerInfo};
 use crate::wire::control as pb;
+use crate::world::WorkerId;
 use crate::world::membership::{Cause, Departure, Note, World};
 use crate::world::message::FromWorker;
-use crate::world::{Generation, WorkerId};
 
 impl Report {
     pub(in crate::coordinator) fn refused(&mut self, peer: &str, problem: &str) {
@@ -122,8 +122,11 @@ impl Report {
                     });
                 }
             }
-            Note::Joined(worker, name) => {
-                let generation = world.current().map_or(Generation::NONE, |r| r.generation);
+            Note::Joined {
+                worker,
+                name,
+                generation,
+            } => {
                 let devices = self.known(worker).devices;
                 self.event(Event::WorkerJoined {
                     worker,
@@ -218,7 +221,7 @@ fn leave_reason(departure: &Departure) -> LeaveReason {
     match departure {
         Departure::Gone | Departure::Unreachable | Departure::Said(_) => LeaveReason::Lost,
         Departure::Silent | Departure::Unanswered => LeaveReason::Silent,
-        Departure::Hung | Departure::CutOff { .. } => LeaveReason::Evicted,
+        Departure::Hung | Departure::Conflicting | Departure::CutOff { .. } => LeaveReason::Evicted,
         Departure::Drained(_) => LeaveReason::Drained,
     }
 }

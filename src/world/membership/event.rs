@@ -121,7 +121,14 @@ pub enum Note {
         recomputed: u32,
     },
     /// A worker became a member.
-    Joined(WorkerId, String),
+    Joined {
+        /// Who.
+        worker: WorkerId,
+        /// For people.
+        name: String,
+        /// Of the world that took it in; there may be a newer one by now.
+        generation: Generation,
+    },
     /// A worker is gone.
     Left {
         /// Who.

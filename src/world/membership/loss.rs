@@ -323,10 +323,17 @@ impl World {
         self.saving = None;
         self.persist();
         for worker in conflicting {
-            let reason = format!("worker {worker} reported micro-batches that another one holds");
-            self.note(Note::Suspicious(reason.clone()));
-            self.send(worker, ToWorker::Release(ReleaseReason::Evicted(reason)));
-            self.forget(worker);
+            let departure = Departure::Conflicting;
+            self.note(Note::Suspicious(format!("worker {worker} {departure}")));
+            let reason = ReleaseReason::Evicted(departure.to_string());
+            self.send(worker, ToWorker::Release(reason));
+            if let Some(Node { name, .. }) = self.forget(worker) {
+                self.note(Note::Left {
+                    worker,
+                    name,
+                    departure,
+                });
+            }
         }
         let here: Vec<WorkerId> = self
             .pool
@@ -353,7 +360,7 @@ impl World {
             }
             self.send(worker, ToWorker::Install(record.clone()));
             if joined {
-                self.note(Note::Joined(worker, self.name_of(worker)));
+                self.note_joined(worker, record.generation);
             }
         }
         self.note(Note::Installed {

@@ -261,6 +261,15 @@ impl World {
         self.out.push(Command::Note(note));
     }
 
+    fn note_joined(&mut self, worker: WorkerId, generation: Generation) {
+        let name = self.name_of(worker);
+        self.note(Note::Joined {
+            worker,
+            name,
+            generation,
+        });
+    }
+
     fn persist(&mut self) {
         let durable = Durable {
             number: self.number,

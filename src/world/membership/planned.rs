@@ -231,7 +231,7 @@ impl World {
             if let Some(node) = self.pool.get_mut(&worker) {
                 node.approach = Approach::Idle;
             }
-            self.note(Note::Joined(worker, self.name_of(worker)));
+            self.note_joined(worker, record.generation);
         }
         self.note(Note::Installed {
             record,

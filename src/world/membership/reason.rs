@@ -19,6 +19,8 @@ pub enum Departure {
     Unanswered,
     /// The others waited for its part of a round far longer than any has taken.
     Hung,
+    /// It said that it holds micro-batches that another one holds.
+    Conflicting,
     /// It and a member that came earlier can't reach each other.
     CutOff {
         /// The member.
@@ -38,6 +40,7 @@ impl fmt::Display for Departure {
             Departure::Silent => f.write_str("silent for too long"),
             Departure::Unanswered => f.write_str("did not answer in time"),
             Departure::Hung => f.write_str("the others waited too long for its part"),
+            Departure::Conflicting => f.write_str("reported micro-batches that another one holds"),
             Departure::CutOff { from } => write!(
                 f,
                 "it and worker {from} can't reach each other; the later one goes"

@@ -239,9 +239,17 @@ impl World {
         self.let_go_bystanders();
     }
 
+    /// This checkpoint may be damaged, and another one is looked for.
+    pub fn doubt(&mut self, manifest: &str) {
+        self.newest.take_if(|(newest, _)| newest == manifest);
+    }
+
     pub(super) fn start_point(&mut self, now: Duration, manifest: Option<String>, round: Round) {
-        if let Some(manifest) = &manifest {
-            self.newest = Some((manifest.clone(), round));
+        let gathering = matches!(self.phase, Phase::Gathering { .. });
+        // One that was committed while we looked for this one is newer.
+        let newer = self.newest.as_ref().is_none_or(|(_, at)| *at <= round);
+        if let Some(manifest) = manifest.clone().filter(|_| gathering || newer) {
+            self.newest = Some((manifest, round));
         }
         if let Phase::Gathering { start, .. } = &mut self.phase {
             *start = Some((manifest.clone(), round));

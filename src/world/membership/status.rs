@@ -85,6 +85,10 @@ impl World {
                 self.unreported(p).iter().map(name).collect(),
                 "whoever stays silent is evicted and the others go on".into(),
             )),
+            Phase::Running if self.closes() && self.saving.is_some() => {
+                let next = "everybody leaves when it has saved the state";
+                Some((self.saving.iter().map(name).collect(), next.into()))
+            }
             Phase::Running if !self.current.as_ref().is_some_and(|r| r.paused) => {
                 let (late, next) = match self.held_up_by(now) {
                     HeldUpBy::Nobody => return None,

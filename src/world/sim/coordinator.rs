@@ -258,7 +258,7 @@ impl Coordinator {
                     env.count("source named");
                 }
             }
-            Note::Joined(..) => env.count("joined"),
+            Note::Joined { .. } => env.count("joined"),
             Note::Left { departure, .. } => match departure {
                 Departure::Drained(_) => env.count("drained"),
                 Departure::Gone | Departure::Said(_) => {}

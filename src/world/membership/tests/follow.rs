@@ -75,3 +75,27 @@ fn who_has_been_let_go_is_not_asked_for_a_checkpoint() {
     c.progresses(1, stopped, 5);
     assert_eq!(c.told(1), [&ToWorker::Save], "nobody else is at it");
 }
+
+#[test]
+fn a_checkpoint_committed_while_an_older_one_was_looked_for_stays_the_newest() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    c.hello(3);
+    c.commits(1, 6, false);
+    let found = |round: u64| Event::Start {
+        manifest: Some(format!("round {round}")),
+        round: Round(round),
+    };
+    let given = |c: &mut Coordinator, round: u64| {
+        let round = Round(round);
+        c.says(3, FromWorker::NeedCheckpoint { round });
+        c.told(3).first().map(|message| format!("{message:?}"))
+    };
+    c.on(found(4));
+    let six = given(&mut c, 3).expect("the newest will do");
+    assert!(six.contains("round 6"), "{six}");
+    // That one is damaged: the one before it is the newest now.
+    c.world.doubt("round 6");
+    c.on(found(4));
+    let four = given(&mut c, 3).expect("the one before it will do");
+    assert!(four.contains("round 4"), "{four}");
+}

@@ -242,3 +242,15 @@ fn a_round_that_is_merely_as_slow_as_others_were_costs_nobody_its_place() {
     assert_eq!(c.members(), [1, 2]);
     assert_eq!(c.done, []);
 }
+
+#[test]
+fn a_member_that_claims_what_another_one_holds_leaves_as_any_other() {
+    let mut c = Coordinator::running(auto(), &[1, 2, 3]);
+    let before = c.current().map(|r| r.generation).unwrap_or_default();
+    c.dies(3);
+    c.reports(1, before, 7, &[0, 1]);
+    c.reports(2, before, 7, &[1, 2]);
+    assert_eq!(c.members(), [1]);
+    assert_eq!(c.left(2), Some(&Departure::Conflicting));
+    assert!(matches!(c.released(2), Some(ReleaseReason::Evicted(_))));
+}

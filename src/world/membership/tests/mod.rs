@@ -271,6 +271,26 @@ impl Coordinator {
         notes.collect()
     }
 
+    /// The generation with which this worker was just noted as a new member.
+    fn joined(&self, id: u64) -> Option<Generation> {
+        self.notes().into_iter().find_map(|note| match note {
+            Note::Joined {
+                worker, generation, ..
+            } if worker.0 == id => Some(*generation),
+            _ => None,
+        })
+    }
+
+    /// What was just noted about this worker's departure.
+    fn left(&self, id: u64) -> Option<&Departure> {
+        self.notes().into_iter().find_map(|note| match note {
+            Note::Left {
+                worker, departure, ..
+            } if worker.0 == id => Some(departure),
+            _ => None,
+        })
+    }
+
     /// Nobody hears of a number or a world that isn't written down.
     fn assert_durable_first(&self) {
         let persisted = self

@@ -13,11 +13,21 @@ fn a_newcomer_hears_of_its_change_first_and_the_members_when_it_has_confirmed() 
     assert_eq!(c.members(), [1, 2]);
     c.progresses(2, generation, 6);
     assert_eq!(c.members(), [1, 2, 3]);
-    assert!(
-        c.notes()
-            .contains(&&Note::Joined(worker(3), "node 3".into()))
-    );
+    assert_eq!(c.joined(3), Some(generation));
     assert!(c.durable.pending.is_none());
+}
+
+#[test]
+fn a_newcomer_is_noted_with_the_world_that_took_it_in_also_if_the_next_has_come() {
+    let mut c = with_a_newcomer();
+    let change = c.world.number;
+    c.says(3, FromWorker::Ack { generation: change });
+    c.dies(2);
+    c.reports(1, change, 6, &[]);
+    c.reports(3, change, 6, &[]);
+    assert_eq!(c.members(), [1, 3]);
+    assert!(c.current().is_some_and(|r| r.generation > change));
+    assert_eq!(c.joined(3), Some(change));
 }
 
 #[test]
@@ -246,4 +256,15 @@ fn a_member_that_is_not_here_any_more_is_not_waited_for() {
         },
     );
     assert!(c.is_told(1, "Prepare") && c.is_told(2, "Prepare"));
+}
+
+#[test]
+fn the_last_one_to_leave_is_waited_for_while_it_saves() {
+    let mut c = Coordinator::running(auto(), &[1]);
+    c.drain(1);
+    c.progresses(1, c.world.number, 4);
+    assert!(c.is_told(1, "Save"));
+    let (who, next) = c.world.waiting(c.now).expect("it waits");
+    assert_eq!(who, ["worker 1 (node 1)"]);
+    assert!(next.contains("has saved"), "{next}");
 }
