@@ -12,17 +12,16 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use tokio::runtime::Handle;
 
+use super::fault::EngineError;
 use super::inject::{Faults, Point};
 use super::records::{self, Reported};
 use super::saver::Saver;
 use super::trailer::StateDigest;
-use crate::checkpoint::{LoadError, RunStore};
+use crate::checkpoint::RunStore;
 use crate::exact::Totals;
 use crate::job::Kind;
 use crate::job::course::{Decision, StopReason};
-use crate::strategy::{
-    Devices, InitialError, Partial, Plan, Replicas, RestoreError, Stop, StrategyError, TrainState,
-};
+use crate::strategy::{Devices, Partial, Plan, Replicas, Stop, TrainState};
 use crate::world::member::{Next, Task};
 use crate::world::{Generation, Round};
 
@@ -58,6 +57,12 @@ pub(super) enum Answer {
         next: Next,
         kind: Kind,
     },
+    /// The checkpoint isn't there any more: others have saved newer ones while
+    /// we read it.
+    Gone {
+        task: Task,
+        error: EngineError,
+    },
     Computed {
         task: Task,
         partial: Box<Partial>,
@@ -82,67 +87,6 @@ pub(super) struct Done {
     pub kind: Kind,
     pub running: Reported,
     pub failed: Option<String>,
-}
-
-/// Why the engine can't go on.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum EngineError {
-    #[error(transparent)]
-    Strategy(Box<StrategyError>),
-    #[error("no state can be restored: {source}")]
-    Load { manifest: String, source: LoadError },
-    #[error("checkpoint {manifest}: {source}")]
-    Restore {
-        manifest: String,
-        source: RestoreError,
-    },
-    #[error(transparent)]
-    Begin(Box<InitialError>),
-    #[error("the state was asked for before there was one")]
-    NoState,
-    #[error("the engine panicked, which is a fault of ours: {0}")]
-    Panicked(String),
-}
-
-/// Where a fault lies, and so who has to do something about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// In the job: every other worker would fail alike.
-    Jobs,
-    /// In the node: it lacks something that the others have.
-    Nodes,
-    /// In this checkpoint: another one has to be used.
-    Checkpoint(String),
-    /// In this process: another one may do better.
-    Ours,
-}
-
-impl From<StrategyError> for EngineError {
-    fn from(error: StrategyError) -> EngineError {
-        EngineError::Strategy(Box::new(error))
-    }
-}
-
-impl EngineError {
-    /// Where it lies.
-    pub fn fault(&self) -> Fault {
-        match self {
-            EngineError::Strategy(error) if error.is_the_jobs() => Fault::Jobs,
-            EngineError::Begin(error) => match **error {
-                InitialError::File(_) => Fault::Nodes,
-                InitialError::Unfit(_) | InitialError::Model(_) => Fault::Jobs,
-            },
-            EngineError::Load {
-                manifest,
-                source: LoadError::Damaged(_),
-            } => Fault::Checkpoint(manifest.clone()),
-            EngineError::Strategy(_)
-            | EngineError::Load { .. }
-            | EngineError::Restore { .. }
-            | EngineError::NoState
-            | EngineError::Panicked(_) => Fault::Ours,
-        }
-    }
 }
 
 /// Questions that may wait; the protocol asks one thing at a time, and now and
@@ -178,6 +122,7 @@ impl Engine {
             replicas: None,
             state: None,
             best: false,
+            gone: None,
         };
         std::thread::Builder::new()
             .name("engine".into())
@@ -210,6 +155,8 @@ struct Worker {
     state: Option<TrainState>,
     /// The state is the best so far by the watched metric.
     best: bool,
+    /// The manifest that was last found to be gone.
+    gone: Option<String>,
 }
 
 impl Worker {
@@ -254,23 +201,13 @@ impl Worker {
 
     fn restore(&mut self, task: Task, manifest: Option<String>) -> Result<Answer, EngineError> {
         self.faults.reached_anywhere(Point::Restore);
-        let state = match &manifest {
-            None => TrainState::initial(&self.plan).map_err(|e| EngineError::Begin(Box::new(e)))?,
-            Some(key) => {
-                let failed = |source| EngineError::Load {
-                    manifest: key.clone(),
-                    source,
-                };
-                let snapshot = self.runtime.block_on(async {
-                    let manifest = self.run.manifest(key).await.map_err(failed)?;
-                    self.run.load(&manifest).await.map_err(failed)
-                })?;
-                let failed = |source| EngineError::Restore {
-                    manifest: key.clone(),
-                    source,
-                };
-                TrainState::restore(&self.plan, &snapshot).map_err(failed)?
+        let state = match self.read(manifest.as_deref()) {
+            // Named once more it is not superseded, but lost.
+            Err(error) if error.is_gone() && self.gone != manifest => {
+                self.gone = manifest;
+                return Ok(Answer::Gone { task, error });
             }
+            state => state?,
         };
         if self.replicas.is_none() {
             self.replicas = Some(Replicas::of(&self.plan, &self.devices)?);
@@ -289,6 +226,26 @@ impl Worker {
             next,
             kind,
         })
+    }
+
+    fn read(&self, manifest: Option<&str>) -> Result<TrainState, EngineError> {
+        let Some(key) = manifest else {
+            let initial = TrainState::initial(&self.plan);
+            return initial.map_err(|e| EngineError::Begin(Box::new(e)));
+        };
+        let failed = |source| EngineError::Load {
+            manifest: key.to_owned(),
+            source,
+        };
+        let snapshot = self.runtime.block_on(async {
+            let manifest = self.run.manifest(key).await.map_err(failed)?;
+            self.run.load(&manifest).await.map_err(failed)
+        })?;
+        let failed = |source| EngineError::Restore {
+            manifest: key.to_owned(),
+            source,
+        };
+        TrainState::restore(&self.plan, &snapshot).map_err(failed)
     }
 
     fn next(&self, state: &TrainState) -> Next {

@@ -15,6 +15,7 @@
 mod config;
 mod driver;
 mod engine;
+mod fault;
 mod inject;
 mod ledger;
 mod peers;

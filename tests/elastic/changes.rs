@@ -90,6 +90,32 @@ fn nobody_waits_for_a_joiner() {
     assert_eq!(outcome.number("recomputed_micro_batches"), 0);
 }
 
+/// With the only checkpoint kept, those made while it loads take its place.
+#[test]
+fn joiner_whose_checkpoint_is_removed_while_it_loads_asks_for_a_newer_one() {
+    let job = format!("{JOB}keep_last = 1\n");
+    let mut fleet = Fleet::start(&job, &[]);
+    fleet.hire(
+        "w1",
+        "hold@computed,step=10,until=HOLD;hold@computed,step=70,until=HOLD",
+    );
+    fleet.struck("w1", "hold@computed,step=10");
+    fleet.hire("w2", "hold@restore,until=HOLD;tell@proposed");
+    fleet.struck("w2", "hold@restore");
+    fleet.release("w1");
+    fleet.struck("w1", "hold@computed,step=70");
+    // Unless that has happened already.
+    let _ = std::fs::remove_file(fleet.manifest(10));
+    fleet.release("w2");
+    fleet.worker_said("w2", "asking for a newer checkpoint");
+    fleet.struck("w2", "tell@proposed");
+    fleet.release("w1");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.exits["w2"], Some(0));
+    // Not from step 10 on.
+    assert!(outcome.steps_applied("w2").next() > Some(20));
+}
+
 #[test]
 fn two_join_at_once() {
     let mut fleet = alone_in_step_10("hold@computed,step=50,until=HOLD;tell@proposed");

@@ -145,6 +145,13 @@ impl Fleet {
         self.worker(name).process.stderr.wait(name, text);
     }
 
+    /// The checkpoint of this round.
+    pub fn manifest(&self, round: u64) -> PathBuf {
+        let mut runs = std::fs::read_dir(self.folder.path().join("out/checkpoints")).unwrap();
+        let run = runs.next().unwrap().unwrap().path();
+        run.join(format!("manifests/r{round:012}.json"))
+    }
+
     /// `HOST:PORT` of the coordinator.
     pub fn address(&self) -> &str {
         self.address.trim_start_matches("http://")

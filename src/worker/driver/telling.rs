@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::super::Ended;
-use super::super::engine::Fault;
+use super::super::fault::Fault;
 use super::Driver;
 use crate::world::message::{FromWorker, ReleaseReason};
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::engine::{Answer, Ask, Done, Fault};
+use super::super::engine::{Answer, Ask, Done};
+use super::super::fault::Fault;
 use super::super::rounds::Rounds;
 use super::super::saver::Saved;
 use super::super::sums::PackedSum;
@@ -31,6 +32,13 @@ impl Driver {
                 self.digest = None;
                 self.kind = kind;
                 self.event(Event::Restored { task, round, next });
+            }
+            Answer::Gone { task, error } if self.member.must_restore(task) => {
+                self.give_up(error.fault(), error.to_string());
+            }
+            Answer::Gone { task, error } => {
+                tracing::warn!(%error, "asking for a newer checkpoint");
+                self.event(Event::CheckpointGone { task });
             }
             Answer::Computed { task, partial } => {
                 self.rounds.partial = *partial;

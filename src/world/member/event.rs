@@ -46,6 +46,12 @@ pub enum Event {
         /// What comes next.
         next: Next,
     },
+    /// The checkpoint to follow from was removed before it could be read: there
+    /// are newer ones.
+    CheckpointGone {
+        /// Of which [`Command::Restore`].
+        task: Task,
+    },
     /// The partial sum holds these micro-batches, and nothing is computed now.
     Computed {
         /// Of which [`Command::Compute`].

@@ -108,6 +108,14 @@ impl Member {
         }
     }
 
+    pub(super) fn checkpoint_gone(&mut self, task: Task) {
+        if matches!(self.work, Work::Restoring(t, _) if t == task) {
+            self.work = Work::Idle;
+            self.try_report();
+            self.advance();
+        }
+    }
+
     pub(super) fn streamed(&mut self, from: WorkerId, round: Round, record: GenerationRecord) {
         let Some(follow) = self.follow.as_mut().filter(|f| f.source == from) else {
             return;

@@ -123,6 +123,7 @@ impl Member {
         match event {
             Event::Control(message) => self.control(message),
             Event::Restored { task, round, next } => self.restored(task, round, next),
+            Event::CheckpointGone { task } => self.checkpoint_gone(task),
             Event::Computed { task, held } => self.computed(task, held),
             Event::Contributed { from, bucket } => self.contributed(from, bucket)?,
             Event::TrailerContributed { from } => self.trailer_contributed(from)?,
@@ -231,6 +232,12 @@ impl Member {
     /// How many the round at hand has.
     pub fn micro_batches(&self) -> u32 {
         self.next.micro_batches()
+    }
+
+    /// Whether the coordinator waits for this state: only a follower may do with
+    /// another one.
+    pub fn must_restore(&self, task: Task) -> bool {
+        matches!(self.work, Work::Restoring(t, Some(_)) if t == task) && self.follow.is_none()
     }
 
     /// Whether anybody is to be streamed to.

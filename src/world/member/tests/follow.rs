@@ -285,3 +285,31 @@ fn a_checkpoint_that_answers_an_older_question_is_not_the_last() {
     let commands = worker.told(restore_from(5));
     assert!(matches!(commands[..], [Command::Restore { .. }]));
 }
+
+#[test]
+fn a_follower_whose_checkpoint_is_gone_asks_for_a_newer_one() {
+    let mut worker = follower();
+    let manifest = "round 5".to_owned();
+    worker.told(ToWorker::RestoreFrom { manifest });
+    let task = worker.task;
+    assert!(!worker.member.must_restore(task));
+    let commands = worker.on(Event::CheckpointGone { task });
+    assert_eq!(
+        told_of(&commands),
+        [&FromWorker::NeedCheckpoint { round: Round(5) }]
+    );
+    let manifest = "round 9".to_owned();
+    let commands = worker.told(ToWorker::RestoreFrom { manifest });
+    assert!(matches!(commands[..], [Command::Restore { .. }]));
+    assert_eq!(worker.on(Event::CheckpointGone { task }), [], "an old word");
+}
+
+#[test]
+fn who_is_told_to_restore_needs_that_very_checkpoint() {
+    let mut worker = Worker::new(ME);
+    worker.told(ToWorker::Restore {
+        generation: generation(0),
+        manifest: Some("round 5".into()),
+    });
+    assert!(worker.member.must_restore(worker.task));
+}
