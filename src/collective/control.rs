@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ pub async fn control_channel(
 }
 
 /// The authenticated control connections to a listener, for tonic's
-/// `serve_with_incoming_shutdown`. Handlers find the [`PeerIdentity`] in the
+/// `serve_with_incoming_shutdown`. Handlers find the [`Caller`] in the
 /// request's extensions. Dropping the stream closes the listener and all
 /// unfinished handshakes; connections let in live on.
 ///
@@ -191,6 +191,7 @@ async fn shake_hands(
     Ok(AuthenticatedStream {
         stream,
         peer,
+        open: Arc::new(()),
         _place: place,
     })
 }
@@ -220,12 +221,34 @@ impl Drop for Count {
     }
 }
 
+/// Who calls on a control connection, for as long as anybody asks.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who.
+    pub peer: PeerIdentity,
+    connection: Weak<()>,
+}
+
+impl Caller {
+    /// Whether both are the same connection.
+    pub fn is_same(&self, other: &Caller) -> bool {
+        Weak::ptr_eq(&self.connection, &other.connection)
+    }
+
+    /// Whether the connection is still open.
+    pub fn is_connected(&self) -> bool {
+        self.connection.strong_count() > 0
+    }
+}
+
 /// An accepted control connection. Its [`Connected::ConnectInfo`] is the
-/// [`PeerIdentity`].
+/// [`Caller`].
 #[derive(Debug)]
 pub struct AuthenticatedStream {
     stream: TcpStream,
     peer: PeerIdentity,
+    /// Dropped with the connection.
+    open: Arc<()>,
     /// Frees a place for another connection when this one closes.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -238,10 +261,13 @@ impl AuthenticatedStream {
 }
 
 impl Connected for AuthenticatedStream {
-    type ConnectInfo = PeerIdentity;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> PeerIdentity {
-        self.peer
+    fn connect_info(&self) -> Caller {
+        Caller {
+            peer: self.peer,
+            connection: Arc::downgrade(&self.open),
+        }
     }
 }
 

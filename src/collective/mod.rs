@@ -53,8 +53,8 @@ mod tests;
 pub use buffer::BufferPool;
 pub use connector::{Authenticated, Connector, SocketOptions};
 pub use control::{
-    AuthenticatedStream, CONTROL_MESSAGE_LEN_MAX, CONTROL_PING_AFTER, CONTROL_PING_TIMEOUT, Policy,
-    control_channel, control_incoming,
+    AuthenticatedStream, CONTROL_MESSAGE_LEN_MAX, CONTROL_PING_AFTER, CONTROL_PING_TIMEOUT, Caller,
+    Policy, control_channel, control_incoming,
 };
 pub use error::{AcceptError, ConnectError, ListenError};
 pub use frame::{

@@ -1,6 +1,5 @@
 //! gRPC to the driver's inbox and back: no decision is taken here.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::collective::PeerIdentity;
+use crate::collective::Caller;
 use crate::wire::control as pb;
 use crate::wire::control::control_server::Control;
 use crate::wire::control::worker_message::Body;
@@ -27,16 +26,16 @@ pub(super) type Outbox = mpsc::Sender<Result<pb::CoordinatorMessage, Status>>;
 
 /// What reaches the driver.
 pub(super) enum Call {
-    /// A process introduces itself on a connection from this address.
+    /// A process introduces itself.
     Register {
         request: pb::RegisterRequest,
-        from: SocketAddr,
+        from: Caller,
         reply: oneshot::Sender<Result<pb::RegisterReply, Status>>,
     },
     /// A session begins; the reply says whether it may.
     Open {
         hello: pb::Hello,
-        from: SocketAddr,
+        from: Caller,
         outbox: Outbox,
         reply: oneshot::Sender<Result<u64, Status>>,
     },
@@ -74,10 +73,11 @@ impl ControlService {
     }
 }
 
-/// The connection that a call came on, by its other end.
-fn from<T>(request: &Request<T>) -> Result<SocketAddr, Status> {
-    let peer = request.extensions().get::<PeerIdentity>();
-    peer.map(|peer| peer.remote_addr)
+/// The connection that a call came on.
+fn from<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>();
+    caller
+        .cloned()
         .ok_or_else(|| Status::unauthenticated("a connection that did not come through the door"))
 }
 

@@ -52,6 +52,8 @@ pub(super) enum Point {
     Proposed,
     /// Before we read a state; belongs to no step.
     Restore,
+    /// Known to the coordinator, and without a session yet; belongs to no step.
+    Registered,
 }
 
 /// Not a FIFO, but our own word: a planned change has reached us.
@@ -263,6 +265,7 @@ fn parse(text: &str) -> Option<Fault> {
         "prepare" => Point::Prepare,
         "proposed" => Point::Proposed,
         "restore" => Point::Restore,
+        "registered" => Point::Registered,
         _ => return None,
     };
     let (mut step, mut evaluation, mut peers, mut until) = (None, false, None, None);

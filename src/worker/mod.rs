@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use driver::{Driver, Input};
 use engine::Engine;
-use inject::Faults;
+use inject::{Faults, Point};
 use peers::Peers;
 use saver::Saver;
 use session::{Contact, Session};
@@ -150,6 +150,7 @@ fn join(
     let reply = registered.reply.clone();
     let me = WorkerId(reply.worker);
     tracing::info!(worker = %me, run = %reply.run, "registered");
+    faults.reached_anywhere(Point::Registered);
 
     let plan = plan(config, &reply)?;
     let run = runtime.block_on(checkpoints(&reply))?;

@@ -116,6 +116,21 @@ fn joiner_whose_checkpoint_is_removed_while_it_loads_asks_for_a_newer_one() {
     assert!(outcome.steps_applied("w2").next() > Some(20));
 }
 
+/// It still reads its data when everybody else has left.
+#[test]
+fn worker_that_comes_as_the_run_ends_hears_of_it() {
+    let mut fleet = Fleet::start(JOB, &[]);
+    fleet.hire("w1", "hold@computed,step=81,until=HOLD");
+    fleet.hire("w2", "hold@registered,until=HOLD");
+    fleet.struck("w2", "hold@registered");
+    fleet.release("w1");
+    fleet.ends("w1");
+    fleet.release("w2");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.exits["w2"], Some(0));
+    assert_eq!(outcome.count("worker_joined"), 1);
+}
+
 #[test]
 fn two_join_at_once() {
     let mut fleet = alone_in_step_10("hold@computed,step=50,until=HOLD;tell@proposed");

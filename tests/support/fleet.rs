@@ -126,6 +126,11 @@ impl Fleet {
         worker.killed = true;
     }
 
+    /// Waits until this worker has ended by itself.
+    pub fn ends(&mut self, name: &str) {
+        self.worker(name).process.end();
+    }
+
     pub fn terminate(&mut self, name: &str) {
         self.worker(name).process.signal("-TERM");
     }

@@ -33,8 +33,8 @@ impl tonic::codegen::Service<http::Request<tonic::body::Body>> for WhoAmI {
         let answer = |request: Request<Bytes>| {
             let peer = request
                 .extensions()
-                .get::<PeerIdentity>()
-                .map(|peer| format!("{:?} {}", peer.worker, peer.kind));
+                .get::<Caller>()
+                .map(|caller| format!("{:?} {}", caller.peer.worker, caller.peer.kind));
             std::future::ready(
                 peer.map(|peer| Response::new(Bytes::from(peer)))
                     .ok_or_else(|| Status::unknown("?")),

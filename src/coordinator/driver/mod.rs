@@ -6,7 +6,6 @@ mod sessions;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use super::report::Report;
 use super::service::{Call, Outbox};
 use super::{CoordinatorError, FAREWELL, status};
 use crate::checkpoint::{Retention, RunStore};
-use crate::collective::Connector;
+use crate::collective::{Caller, Connector};
 use crate::observe::Summary;
 use crate::observe::telemetry::SharedScreen;
 use crate::strategy::Plan;
@@ -42,10 +41,11 @@ const FORGOTTEN: Duration = Duration::from_secs(600);
 pub(super) struct Registered {
     pub request: pb::RegisterRequest,
     pub address: String,
-    /// The other end of the connection on which it registered: its session
-    /// comes on the same one.
-    from: SocketAddr,
+    /// The connection on which it registered: its session comes on the same one.
+    from: Caller,
     at: Duration,
+    /// A session has come since.
+    met: bool,
 }
 
 struct OpenSession {
@@ -177,7 +177,7 @@ impl Driver {
         let mut deadline = None;
         loop {
             if let Some(deadline) = deadline
-                && (self.world.is_empty() || Instant::now() >= deadline)
+                && (self.is_deserted() || Instant::now() >= deadline)
             {
                 break;
             }
@@ -196,6 +196,13 @@ impl Driver {
             }
         }
         Ok(self.outcome.take().unwrap_or(Outcome::Stopped))
+    }
+
+    /// Whether nobody is left to be told how the run ended: also nobody who has
+    /// registered and still prepares for a first session.
+    fn is_deserted(&self) -> bool {
+        let prepares = |r: &Registered| !r.met && r.from.is_connected();
+        self.world.is_empty() && !self.registered.values().any(prepares)
     }
 
     fn handle(&mut self, event: Event) -> Result<(), CoordinatorError> {

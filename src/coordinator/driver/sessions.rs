@@ -1,8 +1,6 @@
 //! Who comes and what they say: registering, sessions, and their words for the
 //! world.
 
-use std::net::SocketAddr;
-
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -10,6 +8,7 @@ use super::super::CoordinatorError;
 use super::super::admission::{Ours, REGISTERED_MAX};
 use super::super::service::Outbox;
 use super::{Driver, OpenSession, Registered};
+use crate::collective::Caller;
 use crate::wire::control as pb;
 use crate::wire::control::worker_message::Body;
 use crate::wire::{Record, build};
@@ -34,9 +33,9 @@ impl Driver {
     pub(super) fn register(
         &mut self,
         request: pb::RegisterRequest,
-        from: SocketAddr,
+        from: Caller,
     ) -> Result<pb::RegisterReply, Status> {
-        let host = from.ip().to_canonical().to_string();
+        let host = from.peer.remote_addr.ip().to_canonical().to_string();
         let ours = Ours {
             build: &build(),
             artifact: &self.plan.artifact,
@@ -79,6 +78,7 @@ impl Driver {
             address: address.clone(),
             from,
             at: self.now(),
+            met: false,
         };
         if first {
             self.report.registered(worker, &registered);
@@ -98,12 +98,12 @@ impl Driver {
 
     pub(super) fn open(
         &mut self,
-        (hello, from): (pb::Hello, SocketAddr),
+        (hello, from): (pb::Hello, Caller),
         outbox: Outbox,
         reply: oneshot::Sender<Result<u64, Status>>,
     ) -> Result<(), CoordinatorError> {
         let worker = WorkerId(hello.worker);
-        let admitted = self.admit(&hello, from);
+        let admitted = self.admit(&hello, &from);
         let Admitted {
             member,
             name,
@@ -116,6 +116,9 @@ impl Driver {
                 return Ok(());
             }
         };
+        if let Some(registered) = self.registered.get_mut(&worker) {
+            registered.met = true;
+        }
         if let Some(old) = self.session_of.remove(&worker) {
             self.sessions.remove(&old);
         }
@@ -138,10 +141,10 @@ impl Driver {
         })
     }
 
-    fn admit(&self, hello: &pb::Hello, from: SocketAddr) -> Result<Admitted, Status> {
+    fn admit(&self, hello: &pb::Hello, from: &Caller) -> Result<Admitted, Status> {
         let worker = WorkerId(hello.worker);
         let registered = self.registered.get(&worker);
-        let Some(registered) = registered.filter(|r| r.from == from) else {
+        let Some(registered) = registered.filter(|r| r.from.is_same(from)) else {
             return Err(Status::not_found("register first, on this connection"));
         };
         let kind = &registered.request.numerics_kind;
