@@ -220,6 +220,15 @@ pub enum Event {
         sample_indices: Vec<u64>,
         parameters: Vec<String>,
     },
+    /// In an epoch many gradients were too small for the fixed point.
+    RoundedToZero {
+        epoch: u64,
+        step: u64,
+        round: u64,
+        fraction_bits: u32,
+        /// Of the nonzero ones how many were lost, by parameter; the worst.
+        shares: BTreeMap<String, f64>,
+    },
     /// A checkpoint is whole.
     CheckpointCommitted {
         step: u64,
@@ -311,6 +320,7 @@ impl Event {
             Event::KindsChanged { .. } => "kinds_changed",
             Event::StateMismatch { .. } => "state_mismatch",
             Event::StepSkipped { .. } => "step_skipped",
+            Event::RoundedToZero { .. } => "rounded_to_zero",
             Event::CheckpointCommitted { .. } => "checkpoint_committed",
             Event::CheckpointFailed { .. } => "checkpoint_failed",
             Event::CheckpointDamaged { .. } => "checkpoint_damaged",
@@ -338,6 +348,7 @@ impl Event {
             } => Some((*round, format!("{name} {micro_batch} {}", kind.name()))),
             Event::EpochEnded { round, .. }
             | Event::EarlyStopped { round, .. }
+            | Event::RoundedToZero { round, .. }
             | Event::StateMismatch { round, .. } => Some((*round, name.to_owned())),
             _ => None,
         }

@@ -83,6 +83,7 @@ impl Event {
             | Event::CheckpointDamaged { .. } => self.about_checkpoints(),
             Event::StateMismatch { .. }
             | Event::StepSkipped { .. }
+            | Event::RoundedToZero { .. }
             | Event::KindsChanged { .. } => self.about_numbers(),
             Event::DrainRequested {
                 worker, name, why, ..
@@ -277,6 +278,25 @@ impl Event {
                     digests.len()
                 );
                 Some(Headline::new(Tone::Bad, text))
+            }
+            Event::RoundedToZero {
+                epoch,
+                fraction_bits,
+                shares,
+                ..
+            } => {
+                let mut worst: Vec<(&String, &f64)> = shares.iter().collect();
+                worst.sort_by(|a, b| b.1.total_cmp(a.1));
+                let worst: Vec<String> = worst
+                    .iter()
+                    .map(|(name, share)| format!("{name} {:.1} %", *share * 100.0))
+                    .collect();
+                let text = format!(
+                    "! gradients of epoch {epoch} too small for {fraction_bits} fraction bits \
+                     (exact.fraction_bits), lost: {}",
+                    listed(&worst)
+                );
+                Some(Headline::new(Tone::Warning, text))
             }
             Event::KindsChanged { kinds, exact } => {
                 let text = format!("  numerics kinds: {} (exact: {exact})", listed(kinds));

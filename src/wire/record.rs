@@ -88,6 +88,20 @@ pub enum Record {
         /// Parameters whose gradient was wrong in this step.
         parameters: Vec<String>,
     },
+    /// In an epoch many gradients were too small for the fixed point.
+    RoundedToZero {
+        /// Rounds applied.
+        round: u64,
+        /// Steps done.
+        step: u64,
+        /// Counted from 1.
+        epoch: u64,
+        /// Of the fixed point.
+        fraction_bits: u32,
+        /// Of the nonzero ones how many are zero in the sums, by parameter; the
+        /// worst.
+        shares: BTreeMap<String, f64>,
+    },
     /// Training ends early because the monitored value stopped improving.
     EarlyStopped {
         /// Rounds applied.
@@ -116,6 +130,7 @@ impl Record {
             Record::Skipped {
                 round, micro_batch, ..
             } => Some(("skipped", *round, *micro_batch)),
+            Record::RoundedToZero { round, .. } => Some(("rounded_to_zero", *round, 0)),
             Record::EarlyStopped { round, .. } => Some(("early_stopped", *round, 0)),
         }
     }

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use super::fault::EngineError;
 use super::inject::{Faults, Point};
 use super::records::{self, Reported};
+use super::rounding::RoundedToZero;
 use super::saver::Saver;
 use super::trailer::StateDigest;
 use crate::checkpoint::RunStore;
@@ -123,6 +124,7 @@ impl Engine {
             state: None,
             best: false,
             gone: None,
+            rounded: RoundedToZero::default(),
         };
         std::thread::Builder::new()
             .name("engine".into())
@@ -157,6 +159,7 @@ struct Worker {
     best: bool,
     /// The manifest that was last found to be gone.
     gone: Option<String>,
+    rounded: RoundedToZero,
 }
 
 impl Worker {
@@ -220,6 +223,7 @@ impl Worker {
         let kind = self.plan.course.kind(&state.course);
         self.state = Some(state);
         self.best = false;
+        self.rounded.forget();
         Ok(Answer::Restored {
             task,
             round,
@@ -302,6 +306,7 @@ impl Worker {
         let kind = self.plan.course.kind(&state.course);
         self.faults.reached(Point::Apply, &kind);
         let finished = state.finish(&self.plan, self.replicas.as_ref(), &sum, totals)?;
+        self.rounded.add(totals);
         let checkpoint = finished.decisions.iter().find_map(|d| match d {
             Decision::Checkpoint {
                 best, last: false, ..
@@ -322,7 +327,7 @@ impl Worker {
         let done = Done {
             checkpoint: checkpoint.is_some(),
             trained: finished.applied.is_some(),
-            records: records::of(&self.plan, state, &finished),
+            records: records::of(&self.plan, state, &finished, (totals, &mut self.rounded)),
             digest: digest.map(|sha256| StateDigest {
                 round: state.course.round,
                 sha256,

@@ -2,15 +2,25 @@
 
 use std::collections::BTreeMap;
 
+use super::rounding::{self, RoundedToZero};
+use crate::exact::Totals;
 use crate::job::course::{Decision, Means, SkippedStep, StopReason};
 use crate::strategy::{Finished, Plan, TrainState};
 use crate::wire::{Record, Values};
 
+/// The name of the share of a step's nonzero gradients that are zero in its sum.
+const ROUNDED_TO_ZERO: &str = "rounded_to_zero";
+
 /// One record, as it goes to the coordinator.
 pub(super) type Reported = Record;
 
-/// The records of a finished round.
-pub(super) fn of(plan: &Plan, state: &TrainState, finished: &Finished) -> Vec<Record> {
+/// The records of a finished round, with the sums that it was made of.
+pub(super) fn of(
+    plan: &Plan,
+    state: &TrainState,
+    finished: &Finished,
+    (totals, rounded): (&Totals, &mut RoundedToZero),
+) -> Vec<Record> {
     let round = state.course.round;
     let mut records = Vec::new();
     for decision in &finished.decisions {
@@ -32,12 +42,17 @@ pub(super) fn of(plan: &Plan, state: &TrainState, finished: &Finished) -> Vec<Re
                     }));
                 }
             }
-            Decision::Log { step, epoch, train } => records.push(Record::Step {
-                round,
-                step: *step,
-                epoch: *epoch,
-                values: values(plan, train.as_ref(), ""),
-            }),
+            Decision::Log { step, epoch, train } => {
+                let mut values = values(plan, train.as_ref(), "");
+                let share = rounding::share_of(totals);
+                values.entry(ROUNDED_TO_ZERO.into()).or_insert(Some(share));
+                records.push(Record::Step {
+                    round,
+                    step: *step,
+                    epoch: *epoch,
+                    values,
+                });
+            }
             Decision::VerifyDigest { step } => {
                 if let Some(digest) = &finished.digest {
                     records.push(Record::Digest {
@@ -71,6 +86,16 @@ pub(super) fn of(plan: &Plan, state: &TrainState, finished: &Finished) -> Vec<Re
                     complete: *complete,
                     values: all,
                 });
+                let worst = rounded.take_worst();
+                if !worst.is_empty() {
+                    records.push(Record::RoundedToZero {
+                        round,
+                        step: *step,
+                        epoch: *epoch,
+                        fraction_bits: plan.job.exact.fraction_bits,
+                        shares: named(plan, &worst),
+                    });
+                }
             }
             Decision::Stopped {
                 step,
@@ -149,6 +174,14 @@ pub(super) fn failure(plan: &Plan, reason: &StopReason) -> String {
         skipped.step,
         wrong.join(" and "),
     )
+}
+
+fn named(plan: &Plan, shares: &[(usize, f64)]) -> BTreeMap<String, f64> {
+    let named = shares.iter().filter_map(|(index, share)| {
+        let parameter = plan.layout.iter().nth(*index)?;
+        Some((parameter.name.clone(), *share))
+    });
+    named.collect()
 }
 
 /// The names of the parameters whose gradients were not sound.

@@ -189,6 +189,25 @@ print(digest.hexdigest())
 }
 
 #[test]
+fn gradients_too_small_for_the_fixed_point_are_told_of_where_they_are_many() {
+    let folder = with_job();
+    trained(&folder, &["--set", "exact.fraction_bits=12"]);
+    let coarse = folder_of(&folder, &only_run(&folder));
+    let told = events(&coarse, "rounded_to_zero");
+    assert_eq!(told.len(), 6, "once an epoch");
+    let worst = told[0]["shares"].as_object().unwrap();
+    assert!(worst.values().all(|share| share.as_f64() >= Some(0.01)));
+    let fine = folder_of(undisturbed(), &only_run(undisturbed()));
+    assert_eq!(events(&fine, "rounded_to_zero").len(), 0);
+    let in_step_1 = |folder: &Path| {
+        let mut records = records(&folder.join("metrics.jsonl")).into_iter();
+        let step = records.find(|record| record["kind"] == "step").unwrap();
+        step["rounded_to_zero"].as_f64().unwrap()
+    };
+    assert!(in_step_1(&coarse) > in_step_1(&fine));
+}
+
+#[test]
 fn a_job_that_asks_for_no_exported_weights_gets_none() {
     let folder = with_job();
     let flags = [

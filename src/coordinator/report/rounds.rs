@@ -97,6 +97,19 @@ impl Report {
                     parameters,
                 });
             }
+            Record::RoundedToZero {
+                round,
+                step,
+                epoch,
+                fraction_bits,
+                shares,
+            } => self.event(Event::RoundedToZero {
+                epoch,
+                step,
+                round,
+                fraction_bits,
+                shares,
+            }),
             Record::EarlyStopped {
                 round,
                 step,

@@ -94,6 +94,13 @@ pub(crate) fn every_event() -> Vec<Event> {
             sample_indices: vec![32, 33],
             parameters: vec![text("dense1.weight")],
         },
+        Event::RoundedToZero {
+            epoch: 2,
+            step: 938,
+            round: 939,
+            fraction_bits: 12,
+            shares: [(text("dense1.bias"), 0.01), (text("dense1.weight"), 0.25)].into(),
+        },
         Event::CheckpointCommitted {
             step: 938,
             round: 939,

@@ -56,6 +56,12 @@ fn every_event_has_its_sentence_or_none() {
                 "! step 7 skipped: non-finite gradient in micro-batch 2 (samples 32, 33) of dense1.weight",
             ),
         ),
+        (
+            "rounded_to_zero",
+            Some(
+                "! gradients of epoch 2 too small for 12 fraction bits (exact.fraction_bits), lost: dense1.weight 25.0 %, dense1.bias 1.0 %",
+            ),
+        ),
         ("checkpoint_committed", None),
         (
             "checkpoint_failed",
