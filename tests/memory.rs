@@ -19,13 +19,16 @@ fn parameters(width: u64) -> u64 {
     784 * width + width + width * width + width + width * 10 + 10
 }
 
+/// Eight steps of it, with a checkpoint after each so many.
+fn job(width: u64, every: u64) -> String {
+    JOB.replace("hidden = [16]", &format!("hidden = [{width}, {width}]"))
+        .replace("epochs = 2", "steps = 8")
+        .replace("\"20 steps\"", &format!("\"{every} steps\""))
+}
+
 /// The most memory that the writer and the other member of two have taken.
 fn peaks(width: u64) -> [u64; 2] {
-    let job = JOB
-        .replace("hidden = [16]", &format!("hidden = [{width}, {width}]"))
-        .replace("epochs = 2", "steps = 8")
-        .replace("\"20 steps\"", "\"4 steps\"");
-    let mut fleet = Fleet::start(&job, &["--world-size", "2"]);
+    let mut fleet = Fleet::start(&job(width, 4), &["--world-size", "2"]);
     fleet.hire("w1", "hold@committed,step=4,until=HOLD");
     fleet.hire("w2", "hold@applied,step=6,until=HOLD");
     fleet.struck("w1", "hold@committed,step=4");
@@ -35,6 +38,24 @@ fn peaks(width: u64) -> [u64; 2] {
     fleet.release("w2");
     fleet.finish();
     peaks
+}
+
+/// Checkpoints are due after each step, and the store takes its time with one.
+#[test]
+fn a_store_slower_than_checkpoints_come_has_only_the_newest_waiting() {
+    let job = job(1024, 1);
+    let mut fleet = Fleet::start(&job, &[]);
+    let faults = "hold@committed,step=1,until=HOLD;hold@applied,step=7,until=HOLD";
+    fleet.hire("w1", faults);
+    fleet.struck("w1", "hold@committed,step=1");
+    fleet.struck("w1", "hold@applied,step=7");
+    fleet.release("w1");
+    fleet.release("w1");
+    let outcome = fleet.finish();
+    let committed = outcome.events("checkpoint_committed");
+    let steps: Vec<u64> = committed.map(|e| e["step"].as_u64().unwrap()).collect();
+    assert!(!steps.iter().any(|s| (2..6).contains(s)), "{steps:?}");
+    assert!(steps.contains(&1) && steps.contains(&8), "{steps:?}");
 }
 
 #[test]

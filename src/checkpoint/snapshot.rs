@@ -101,6 +101,12 @@ pub(super) fn digest_of(weights: &[NamedTensor]) -> String {
 }
 
 impl Snapshot {
+    /// Bytes of all values.
+    pub fn byte_len(&self) -> usize {
+        let tensors = self.weights.iter().chain(&self.optimizer);
+        tensors.map(NamedTensor::byte_len).sum()
+    }
+
     /// Checks that the snapshot belongs to `run` and is consistent with itself,
     /// the digest of the weights included: what can't be loaded mustn't be saved.
     pub(super) fn check(&self, run: &str) -> Result<(), SaveError> {
