@@ -54,9 +54,12 @@ fn everything_killed_and_the_same_command_goes_on() {
 #[test]
 fn coordinator_killed_alone_and_started_again_at_the_same_address() {
     let mut fleet = in_step_50();
+    fleet.said("epoch 1/2");
     fleet.restart_coordinator();
     fleet.said("coordinator is back");
     fleet.release("w1");
+    fleet.said("epoch 2/2");
+    assert!(!fleet.has_said("epoch 1/2"), "it was shown already");
     let outcome = fleet.finish();
     assert_eq!(outcome.number("recomputed_micro_batches"), 0);
     assert!(

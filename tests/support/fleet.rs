@@ -179,6 +179,11 @@ impl Fleet {
         self.coordinator.stdout.wait("the coordinator", text)
     }
 
+    /// Whether the coordinator of this start has said so.
+    pub fn has_said(&self, text: &str) -> bool {
+        self.coordinator.stdout.contain(text)
+    }
+
     /// Kills the coordinator and starts it again with the same command, at the
     /// same address.
     pub fn restart_coordinator(&mut self) {

@@ -285,7 +285,8 @@ impl Driver {
                 Command::Probe(worker, address) => self.errands.probe(worker, address),
                 Command::FindStart => self.errands.find_start(),
                 Command::Note(note) => {
-                    if self.report.note(note, &self.world)?.is_some() {
+                    let now = self.now();
+                    if self.report.note(now, note, &self.world)?.is_some() {
                         self.errands.clear();
                     }
                 }

@@ -69,6 +69,8 @@ pub(super) struct Report {
     pub step: u64,
     /// The newest one that anybody is known to have finished.
     reached: u64,
+    /// Since when we have watched the epoch, and its step then: the time in
+    /// which nobody trains, or nobody tells us, says nothing about its pace.
     epoch_began: Duration,
     epoch_first_step: u64,
     last_epoch: u64,
@@ -275,6 +277,12 @@ impl Report {
         });
     }
 
+    /// The epoch's pace is measured from here.
+    fn watch_from(&mut self, now: Duration) {
+        self.epoch_began = now;
+        self.epoch_first_step = self.step_reached();
+    }
+
     /// Somebody has applied so many rounds.
     fn rounds_finished(&mut self, round: Round) {
         self.reached = self.reached.max(self.course.steps_after(round.0));
@@ -326,8 +334,8 @@ impl Report {
                 next,
             });
         }
-        if self.step == 0 {
-            self.epoch_began = now;
+        if world.waits_for_workers() {
+            self.watch_from(now);
         }
         self.record_step();
     }

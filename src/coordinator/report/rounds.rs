@@ -39,7 +39,8 @@ impl Report {
                 values,
             } => {
                 self.step = self.step.max(step);
-                self.metric(MetricsKind::Step, (step, epoch, round), &values)?;
+                self.metric(MetricsKind::Step, (step, epoch, round), &values)
+                    .map(drop)?;
             }
             Record::Epoch {
                 round,
@@ -56,7 +57,8 @@ impl Report {
                 values,
             } => {
                 let epoch = step.div_ceil(self.steps_per_epoch);
-                self.metric(MetricsKind::Evaluation, (step, epoch, round), &values)?;
+                self.metric(MetricsKind::Evaluation, (step, epoch, round), &values)
+                    .map(drop)?;
             }
             Record::Digest {
                 round,
@@ -145,17 +147,18 @@ impl Report {
         })
     }
 
+    /// Writes a record down; whether it was new.
     fn metric(
         &mut self,
         kind: MetricsKind,
         (step, epoch, round): (u64, u64, u64),
         values: &Values,
-    ) -> Result<(), CoordinatorError> {
+    ) -> Result<bool, CoordinatorError> {
         let record = values.iter().fold(
             MetricsRecord::new(kind, unix_now(), step, epoch, round),
             |record, (name, value)| record.with(name, value.unwrap_or(f64::NAN)),
         );
-        self.metrics.append(&record).map(drop).map_err(internal)
+        self.metrics.append(&record).map_err(internal)
     }
 
     fn line(
@@ -220,11 +223,18 @@ impl Report {
         world: &World,
     ) -> Result<(), CoordinatorError> {
         self.step = self.step.max(step);
-        self.metric(MetricsKind::Epoch, (step, epoch, round), &values)?;
+        self.last_epoch = if complete {
+            epoch
+        } else {
+            epoch.saturating_sub(1)
+        };
         let line = EpochLine {
             done: true,
             ..self.line(now, step, epoch, &values, world)
         };
+        if !self.metric(MetricsKind::Epoch, (step, epoch, round), &values)? {
+            return Ok(()); // before our time: an earlier coordinator has shown it
+        }
         self.screen.lock().epoch_finished(now, &line);
         let seconds = line.seconds;
         self.event(Event::EpochEnded {
@@ -234,11 +244,6 @@ impl Report {
             values,
             seconds,
         });
-        self.last_epoch = if complete {
-            epoch
-        } else {
-            epoch.saturating_sub(1)
-        };
         self.epoch_began = now;
         self.epoch_first_step = step;
         Ok(())

@@ -1,6 +1,7 @@
 //! Who comes, who goes, and what the world notes about it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{Known, Report};
 use crate::coordinator::CoordinatorError;
@@ -91,6 +92,7 @@ impl Report {
     /// by [`Report::persist`], before anybody hears of it); returns the manifest of a new checkpoint.
     pub(in crate::coordinator) fn note(
         &mut self,
+        now: Duration,
         note: Note,
         world: &World,
     ) -> Result<Option<String>, CoordinatorError> {
@@ -101,6 +103,9 @@ impl Report {
                 recomputed,
             } => {
                 self.rounds_finished(record.base);
+                if cause == Cause::Restarted {
+                    self.watch_from(now); // they have trained on without us
+                }
                 self.event(Event::GenerationInstalled {
                     generation: record.generation,
                     members: record.members.iter().map(|m| m.id).collect(),
@@ -194,8 +199,9 @@ impl Report {
                 });
             }
             Note::WorldLost { round } => {
+                self.rounds_finished(round);
                 self.event(Event::WorldLost {
-                    step: self.course.steps_after(round.0),
+                    step: self.step_reached(),
                     round: round.0,
                 });
             }

@@ -34,6 +34,16 @@ impl World {
         matches!(self.phase, Phase::Gathering { .. })
     }
 
+    /// Nobody trains: workers, or news of them, are waited for.
+    pub fn waits_for_workers(&self) -> bool {
+        let paused = self.current.as_ref().is_some_and(|r| r.paused);
+        match self.phase {
+            Phase::Gathering { .. } | Phase::Recovering { .. } => true,
+            Phase::Running => paused,
+            Phase::Preparing(_) | Phase::Ended(_) => false,
+        }
+    }
+
     /// One word for people.
     pub fn phase_name(&self) -> &'static str {
         match &self.phase {
