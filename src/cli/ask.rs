@@ -10,6 +10,7 @@ use super::serve::runtime;
 use super::work::address;
 use crate::checkpoint;
 use crate::collective::{ConnectionKind, Connector, Hello, RunTag, Token, control_channel};
+use crate::observe::{listed, printable};
 use crate::wire::control as pb;
 use crate::wire::control::control_client::ControlClient;
 use crate::world::Generation;
@@ -71,19 +72,20 @@ pub(super) fn status(args: &StatusArgs) -> Exit {
         return Exit::Done;
     }
     match serde_json::from_str::<Value>(&json) {
-        Ok(status) => print(&status),
+        Ok(status) => print!("{}", table(&status)),
         Err(error) => return complain(Exit::Failed, error),
     }
     Exit::Done
 }
 
-fn print(status: &Value) {
+/// The status in lines, for people.
+fn table(status: &Value) -> String {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     };
-    println!(
+    let mut lines = vec![format!(
         "{}  run {}  {}  generation {}  {} members  step {}",
         text(&status["job"]),
         text(&status["run"]),
@@ -91,20 +93,19 @@ fn print(status: &Value) {
         text(&status["generation"]),
         text(&status["members"]),
         text(&status["step"]),
-    );
+    )];
     if let Value::Object(waiting) = &status["waiting"] {
-        println!(
-            "waiting for {}; {}",
-            waiting["missing"],
-            text(&waiting["next"])
-        );
+        let missing = waiting["missing"].as_array().into_iter().flatten();
+        let missing: Vec<String> = missing.map(text).collect();
+        let next = text(&waiting["next"]);
+        lines.push(format!("waiting for {}; next: {next}", listed(&missing)));
     }
-    println!(
+    lines.push(format!(
         "{:<8} {:<20} {:<10} {:<22} {:<10} {:>12}",
         "worker", "node", "devices", "address", "role", "micro-batches"
-    );
+    ));
     for worker in status["workers"].as_array().into_iter().flatten() {
-        println!(
+        lines.push(format!(
             "{:<8} {:<20} {:<10} {:<22} {:<10} {:>12}",
             text(&worker["worker"]),
             text(&worker["name"]),
@@ -112,8 +113,10 @@ fn print(status: &Value) {
             text(&worker["address"]),
             text(&worker["role"]),
             text(&worker["micro_batches"]),
-        );
+        ));
     }
+    let lines = lines.iter().map(|line| printable(line) + "\n");
+    lines.collect()
 }
 
 /// `ebbtide drain`.
@@ -159,5 +162,26 @@ pub(super) fn export(args: &ExportArgs) -> Exit {
             Exit::Done
         }
         Err(error) => complain(Exit::Usage, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::table;
+
+    #[test]
+    fn the_status_says_in_words_who_is_waited_for() {
+        let status = json!({
+            "job": "mnist", "run": "b597107996a9", "phase": "reconciling", "generation": "1.2",
+            "members": 2, "step": 40, "workers": [{ "worker": "3", "name": "spot-7" }],
+            "waiting": { "missing": ["worker 2 (a)", "worker 3 (b)"], "next": "the others go on" },
+        });
+        let table = table(&status);
+        let lines: Vec<&str> = table.lines().collect();
+        let waiting = "waiting for worker 2 (a), worker 3 (b); next: the others go on";
+        assert_eq!(lines[1], waiting);
+        assert!(lines[3].starts_with("3        spot-7 "), "{table}");
     }
 }

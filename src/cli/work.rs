@@ -116,11 +116,20 @@ fn advertised(text: &str) -> Result<(String, Option<u16>), String> {
 }
 
 fn conclude(ended: Ended) -> Exit {
+    let fine = |exit, why| {
+        tracing::info!("{why}");
+        exit
+    };
     match ended {
-        Ended::Released(ReleaseReason::Finished) | Ended::Interrupted => Exit::Done,
+        Ended::Released(ReleaseReason::Finished) => fine(Exit::Done, "the run is complete"),
+        Ended::Interrupted => fine(Exit::Done, "left, with nothing lost"),
         Ended::Usage(error) => complain(Exit::Usage, error),
+        Ended::Released(ReleaseReason::Drained) => fine(Exit::Drained, "drained: nothing is lost"),
         // A run that was stopped goes on some day, and wants its workers back.
-        Ended::Released(ReleaseReason::Drained | ReleaseReason::Stopped) => Exit::Drained,
+        Ended::Released(ReleaseReason::Stopped) => fine(
+            Exit::Drained,
+            "the coordinator has stopped the run, which is saved; start again when it goes on",
+        ),
         Ended::Released(ReleaseReason::Failed(error)) | Ended::Failed(error) => {
             complain(Exit::Failed, error)
         }

@@ -68,6 +68,8 @@ fn worker_of_a_run_that_is_stopped_asks_to_be_started_again() {
         let waiting = Process::start("worker", &mut command);
         log.wait("worker", "tell@restore");
         coordinator.signal(signal);
-        Ended::of(waiting).expect(DRAINED);
+        let ended = Ended::of(waiting).expect(DRAINED);
+        let why = "the coordinator has stopped the run";
+        assert!(ended.stderr.contains(why), "{}", ended.all());
     }
 }
