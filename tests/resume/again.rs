@@ -30,7 +30,7 @@ fn counter(folder: &Path, name: &str) -> u64 {
 }
 
 fn undisturbed_summary() -> Value {
-    let again = to_its_end(&mut run(undisturbed(), &[])).expect(0);
+    let again = to_its_end(&mut run(&undisturbed(), &[])).expect(0);
     again.summary()
 }
 
@@ -51,7 +51,8 @@ fn metrics(folder: &Path) -> BTreeMap<(String, u64), Value> {
 
 #[test]
 fn all_workers_killed_in_a_step_and_started_again_come_to_the_same_bits() {
-    let (stopped, first) = stopped();
+    let made = stopped();
+    let (stopped, first) = &*made;
     assert_eq!(first.status.code(), Some(1), "{}", first.all());
     assert_eq!(first.summary()["status"], "stopped");
     let advice = "run the same command again to resume";
@@ -91,14 +92,13 @@ fn all_workers_killed_in_a_step_and_started_again_come_to_the_same_bits() {
     assert_eq!(resumed[0]["step"], 30);
     assert_eq!(resumed[0]["steps_lost"], reached - 30);
     // The history of losses and digests is the one of a run that nobody disturbed.
-    let undisturbed = folder_of(undisturbed(), &id);
-    assert_eq!(metrics(&folder_of_run), metrics(&undisturbed));
+    let whole = undisturbed();
+    assert_eq!(metrics(&folder_of_run), metrics(&folder_of(&whole, &id)));
 }
 
 #[test]
 fn workers_that_cannot_even_start_end_the_run_with_advice() {
-    let (stopped, _) = stopped();
-    let folder = stopped.copy();
+    let folder = stopped().0.copy();
     let logs = folder_of(&folder, &only_run(&folder)).join("logs");
     std::fs::remove_dir_all(&logs).unwrap();
     std::fs::write(&logs, "no folder").unwrap();
@@ -182,8 +182,7 @@ fn an_interrupted_repeat_is_what_the_plain_command_goes_on_with() {
 
 #[test]
 fn a_changed_job_is_refused_by_its_keys_and_may_fork() {
-    let (stopped, _) = stopped();
-    let folder = stopped.copy();
+    let folder = stopped().0.copy();
     let parent = only_run(&folder);
     let changed = ["--workers", "1", "--set", "optimizer.lr=5e-4"];
 
@@ -239,8 +238,7 @@ fn a_changed_job_is_refused_by_its_keys_and_may_fork() {
 
 #[test]
 fn what_changes_no_number_may_change_on_the_way() {
-    let (stopped, _) = stopped();
-    let folder = stopped.copy();
+    let folder = stopped().0.copy();
     let flags = [
         "--workers",
         "1",

@@ -55,7 +55,9 @@ impl Damaged {
         let ended = to_its_end(&mut run(&self.folder, &["--workers", "1"])).expect(0);
         let summary = ended.summary();
         assert_eq!(summary["resumed_from_step"], step, "{}", ended.all());
-        let whole = to_its_end(&mut run(undisturbed(), &[])).expect(0).summary();
+        let whole = to_its_end(&mut run(&undisturbed(), &[]))
+            .expect(0)
+            .summary();
         assert_eq!(summary["weights_sha256"], whole["weights_sha256"]);
         let after = files(&self.store());
         let gone: Vec<&PathBuf> = before.difference(&after).collect();
@@ -210,7 +212,9 @@ fn a_checkpoint_damaged_after_it_was_verified_is_passed_over_once_a_worker_has_m
     let mut second = Process::start("worker", &mut worker());
     assert_eq!(second.end().code(), Some(0));
     let ended = Ended::of(coordinator).expect(0);
-    let whole = to_its_end(&mut run(undisturbed(), &[])).expect(0).summary();
+    let whole = to_its_end(&mut run(&undisturbed(), &[]))
+        .expect(0)
+        .summary();
     assert_eq!(ended.summary()["weights_sha256"], whole["weights_sha256"]);
     let told = |event: &serde_json::Value| event["problem"].to_string().contains("is truncated");
     let all = events(

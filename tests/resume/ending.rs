@@ -53,9 +53,10 @@ fn steps_of(folder: &Path, kind: &str) -> Vec<u64> {
 
 #[test]
 fn the_folder_tells_the_whole_run() {
-    let summary = trained(undisturbed(), &[]);
-    let id = only_run(undisturbed());
-    let folder = folder_of(undisturbed(), &id);
+    let whole = undisturbed();
+    let summary = trained(&whole, &[]);
+    let id = only_run(&whole);
+    let folder = folder_of(&whole, &id);
 
     let config = std::fs::read_to_string(folder.join("config.resolved.toml")).unwrap();
     let config: toml::Table = config.parse().unwrap();
@@ -125,11 +126,13 @@ fn the_resolved_job_is_the_same_run() {
 
 #[test]
 fn exported_weights_have_the_digest_that_was_promised() {
-    let digest = trained(undisturbed(), &[])["weights_sha256"]
+    let digest = trained(&undisturbed(), &[])["weights_sha256"]
         .as_str()
         .unwrap()
         .to_owned();
-    let folder = undisturbed().copy();
+    // The copy of its folder still says where the checkpoints are.
+    let whole = undisturbed();
+    let folder = whole.copy();
     let of_run = folder_of(&folder, &only_run(&folder));
     // Written at the run's end, as the job asks by default, and named there.
     let weights = of_run.join("weights.safetensors");
@@ -197,7 +200,8 @@ fn gradients_too_small_for_the_fixed_point_are_told_of_where_they_are_many() {
     assert_eq!(told.len(), 6, "once an epoch");
     let worst = told[0]["shares"].as_object().unwrap();
     assert!(worst.values().all(|share| share.as_f64() >= Some(0.01)));
-    let fine = folder_of(undisturbed(), &only_run(undisturbed()));
+    let whole = undisturbed();
+    let fine = folder_of(&whole, &only_run(&whole));
     assert_eq!(events(&fine, "rounded_to_zero").len(), 0);
     let in_step_1 = |folder: &Path| {
         let mut records = records(&folder.join("metrics.jsonl")).into_iter();
@@ -226,7 +230,8 @@ fn a_job_that_asks_for_no_exported_weights_gets_none() {
 #[test]
 fn weights_of_another_run_are_taken_as_the_start() {
     let folder = with_job();
-    let from = folder_of(undisturbed(), &only_run(undisturbed())).join("weights.safetensors");
+    let start = undisturbed();
+    let from = folder_of(&start, &only_run(&start)).join("weights.safetensors");
     let from = format!("init.from={}", from.display());
     let one_step = |more: &[&str]| {
         let flags = ["--workers", "1", "--new", "--set", "train.steps=1"];

@@ -18,7 +18,7 @@ mod ending;
 
 use std::fs::File;
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::support::{Ended, FaultLog, Folder, Process, fifo, to_its_end};
 use command::run;
@@ -64,10 +64,21 @@ fn with_job() -> Folder {
     folder
 }
 
+/// Made once for all tests that hold it at a time; gone with the last of them, as
+/// a static never is.
+fn shared<T>(slot: &Mutex<Weak<T>>, make: impl FnOnce() -> T) -> Arc<T> {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.upgrade().unwrap_or_else(|| {
+        let made = Arc::new(make());
+        *slot = Arc::downgrade(&made);
+        made
+    })
+}
+
 /// A run that nothing disturbed.
-fn undisturbed() -> &'static Folder {
-    static RUN: OnceLock<Folder> = OnceLock::new();
-    RUN.get_or_init(|| {
+fn undisturbed() -> Arc<Folder> {
+    static RUN: Mutex<Weak<Folder>> = Mutex::new(Weak::new());
+    shared(&RUN, || {
         let folder = with_job();
         to_its_end(&mut run(&folder, &["--workers", "1"])).expect(0);
         folder
@@ -77,9 +88,9 @@ fn undisturbed() -> &'static Folder {
 /// A run that two workers were killed in: both in step 45, one of them with
 /// the shards of the checkpoint of step 40 written and its manifest not. And
 /// what it said at its end.
-fn stopped() -> &'static (Folder, Ended) {
-    static RUN: OnceLock<(Folder, Ended)> = OnceLock::new();
-    RUN.get_or_init(|| {
+fn stopped() -> Arc<(Folder, Ended)> {
+    static RUN: Mutex<Weak<(Folder, Ended)>> = Mutex::new(Weak::new());
+    shared(&RUN, || {
         let folder = with_job();
         let mut held = held_in_step_45(&folder);
         held.gate.write_all(b"!!").unwrap();
