@@ -17,6 +17,7 @@
 //! | [`worker`] | the rim on a training node: sockets, the train loop, signals |
 //! | [`coordinator`] | the rim on the stable node: service, durable state, history |
 //! | [`checkpoint`] | snapshots in an object store, whole or absent |
+//! | [`sim`] | the protocol under random trouble, in virtual time |
 //! | [`observe`] | progress, metrics, events, history |
 //! | [`numerics`] | own elementary functions and the counter-based generator |
 //! | [`cli`] | the command lines of the three binaries |
@@ -52,6 +53,7 @@ pub mod model;
 pub mod numerics;
 pub mod observe;
 pub mod optim;
+pub mod sim;
 pub mod strategy;
 pub mod wire;
 pub mod worker;

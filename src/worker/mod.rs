@@ -275,6 +275,7 @@ fn introduction(config: &Config, listener: &PeerListener) -> pb::RegisterRequest
         process: std::process::id(),
         worker: 0,
         numerics_kind: numerics::fingerprint(),
+        trains_on_ms: config.reconnect_timeout.as_millis() as u64,
     }
 }
 

@@ -31,8 +31,6 @@ pub mod message;
 pub mod pool;
 pub mod reconcile;
 mod record;
-#[cfg(test)]
-mod sim;
 
 pub mod membership;
 

@@ -1,6 +1,8 @@
 //! Who comes and what they say: registering, sessions, and their words for the
 //! world.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -25,7 +27,11 @@ struct Admitted {
     name: String,
     kind: String,
     holdings: Holdings,
+    trains_on: Duration,
 }
+
+/// No operator lets a worker train on alone for longer.
+const TRAINS_ON_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Driver {
     /// Admits a process of the same build; everything else about it is for the
@@ -109,6 +115,7 @@ impl Driver {
             name,
             kind,
             holdings,
+            trains_on,
         } = match admitted {
             Ok(admitted) => admitted,
             Err(refused) => {
@@ -134,6 +141,7 @@ impl Driver {
             self.report.kinds(worker, &self.kinds);
         }
         self.handle(Event::Hello {
+            trains_on,
             worker,
             member,
             name,
@@ -181,6 +189,7 @@ impl Driver {
             name: registered.request.node.clone(),
             kind: kind.clone(),
             holdings,
+            trains_on: Duration::from_millis(registered.request.trains_on_ms).min(TRAINS_ON_MAX),
         })
     }
 

@@ -31,6 +31,9 @@ pub struct Durable {
     pub current: Option<GenerationRecord>,
     /// The planned change that members may have heard of.
     pub pending: Option<GenerationRecord>,
+    /// The longest that any worker has said it trains on without a coordinator.
+    #[serde(default)]
+    pub trains_on: Duration,
 }
 
 /// Everything that can happen to the coordinator's world.
@@ -46,6 +49,8 @@ pub enum Event {
         name: String,
         /// What it holds.
         holdings: Holdings,
+        /// So long does it train on without us once it has noticed.
+        trains_on: Duration,
     },
     /// A worker said something.
     From(WorkerId, FromWorker),

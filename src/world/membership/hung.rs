@@ -5,12 +5,16 @@ use super::*;
 
 /// A round that takes so many times the longest one before it is stuck.
 const TIMES_THE_LONGEST: u32 = 10;
+/// What members say of themselves is so old at most: what has looked alike for
+/// longer is no glimpse of messages under way.
+const OUTDATED_AFTER: Duration = Duration::from_secs(3);
 /// Before the first round is finished nobody knows how long one takes.
 const PATIENCE_AT_FIRST: u32 = 10;
 /// From when on people are told whom a round waits for.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// Why the round in hand isn't finished.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum HeldUpBy {
     /// Nobody lacks anything, as far as they have said.
     Nobody,
@@ -68,10 +72,15 @@ impl World {
             Duration::ZERO => patience * PATIENCE_AT_FIRST,
             longest => patience.max(longest.saturating_mul(TIMES_THE_LONGEST)),
         };
-        if now.saturating_sub(self.advanced) < limit {
+        let held_up = self.holding_up();
+        if held_up != self.held_up.0 {
+            self.held_up = (held_up.clone(), now);
+        }
+        let lasts = now.saturating_sub(self.held_up.1) >= OUTDATED_AFTER;
+        if !lasts || now.saturating_sub(self.advanced) < limit {
             return;
         }
-        match self.holding_up() {
+        match held_up {
             HeldUpBy::Nobody => {}
             HeldUpBy::Members(idle) => {
                 for worker in idle {

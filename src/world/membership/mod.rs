@@ -19,6 +19,7 @@
 mod event;
 mod follow;
 mod hung;
+mod lease;
 mod loss;
 mod planned;
 mod reason;
@@ -48,7 +49,10 @@ enum Phase {
     Recovering {
         /// Those that answered when they were last asked whether they live.
         alive: BTreeSet<WorkerId>,
-        since: Duration,
+        /// When the coordinator started.
+        began: Duration,
+        /// When they were last asked.
+        asked: Duration,
         awaited: BTreeSet<WorkerId>,
     },
     /// Everybody was told to stop and report.
@@ -100,6 +104,12 @@ pub struct World {
     advanced: Duration,
     /// The longest that a round has taken.
     longest: Duration,
+    /// The longest that any worker trains on without a coordinator.
+    trains_on: Duration,
+    /// Whom the round in hand waits for, and since when.
+    held_up: (hung::HeldUpBy, Duration),
+    /// When members that nobody hears were last asked whether they live.
+    asked: Duration,
     started: bool,
     /// When a member last lost a peer that lives.
     strikes: BTreeMap<(WorkerId, WorkerId), Duration>,
@@ -140,6 +150,9 @@ impl World {
             reached: Round(0),
             advanced: now,
             longest: Duration::ZERO,
+            trains_on: durable.trains_on,
+            held_up: (hung::HeldUpBy::Nobody, now),
+            asked: now,
             started: false,
             strikes: BTreeMap::new(),
             idle_told: Vec::new(),
@@ -153,7 +166,8 @@ impl World {
             });
             world.phase = Phase::Recovering {
                 alive: BTreeSet::new(),
-                since: now,
+                began: now,
+                asked: now,
                 awaited,
             };
         }
@@ -188,7 +202,9 @@ impl World {
                 member,
                 name,
                 holdings,
+                trains_on,
             } => {
+                self.trains_on = self.trains_on.max(trains_on);
                 self.hello(now, worker, member, name, holdings);
             }
             Event::From(worker, message) => self.message(now, worker, message),
@@ -275,6 +291,7 @@ impl World {
             number: self.number,
             current: self.current.clone(),
             pending: self.pending.as_ref().map(|p| p.record.clone()),
+            trains_on: self.trains_on,
         };
         self.out.push(Command::Persist(durable));
     }

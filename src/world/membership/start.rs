@@ -149,23 +149,28 @@ impl World {
 
     /// Whoever did not come back in time is given up. With one member here that
     /// is safe: once it is fenced, the world before this one can't go on. With
-    /// none, those whose processes answer may still train, and must not get a
-    /// second world beside theirs: they are waited for.
+    /// none, they may still train, and must not get a second world beside
+    /// theirs: those whose processes answer are waited for, the others for as
+    /// long as they would train on without us.
     fn recover_without(&mut self, now: Duration) {
-        let fenced = !self.required().is_empty() && self.finished.is_none();
+        let here = |w: &WorkerId| self.pool.contains_key(w);
+        let fenced = self.each_world_has(here) && self.finished.is_none();
+        let lease = self.lease();
         let Phase::Recovering {
-            since,
+            began,
+            asked,
             awaited,
             alive,
         } = &mut self.phase
         else {
             return;
         };
-        *since = now;
+        *asked = now;
+        let stopped = now.saturating_sub(*began) >= lease;
         let alive = std::mem::take(alive);
         let gone: Vec<WorkerId> = awaited
             .iter()
-            .filter(|w| fenced || !alive.contains(w))
+            .filter(|w| fenced || (stopped && !alive.contains(w)))
             .copied()
             .collect();
         for worker in gone {
@@ -345,24 +350,16 @@ impl World {
     }
 
     pub(super) fn tick(&mut self, now: Duration) {
-        let patience = self.settings.patience;
-        let overdue = |since: Duration| now.saturating_sub(since) >= patience;
-        // While rounds are completed a member lives, whoever can't hear it.
-        let trains = matches!(self.phase, Phase::Running) && !overdue(self.advanced);
-        let member = |w: &WorkerId| self.current.as_ref().is_some_and(|r| r.has(*w));
-        let silent: Vec<WorkerId> = self
-            .pool
-            .iter()
-            .filter(|(_, n)| matches!(n.session, Session::Broken { since } if overdue(since)))
-            .map(|(w, _)| *w)
-            .filter(|w| !(trains && member(w)))
-            .collect();
-        for worker in silent {
+        for worker in self.silent(now) {
             self.depart(now, worker, Departure::Silent);
         }
+        if matches!(self.phase, Phase::Running | Phase::Preparing(_)) {
+            self.ask_the_silent(now);
+        }
+        let overdue = |since: Duration| now.saturating_sub(since) >= self.settings.patience;
         match &self.phase {
-            Phase::Recovering { since, .. } if overdue(*since) => self.recover_without(now),
-            Phase::Preparing(p) if overdue(p.since) => {
+            Phase::Recovering { asked, .. } if overdue(*asked) => self.recover_without(now),
+            Phase::Preparing(p) if self.is_unanswered(now, p) => {
                 for worker in self.unreported(&p.clone()) {
                     self.evict(now, worker, Departure::Unanswered);
                 }

@@ -88,9 +88,23 @@ impl World {
             }
             Phase::Recovering { awaited, .. } => Some((
                 awaited.iter().map(name).collect(),
-                "those that are gone are given up when they have been silent for long enough"
-                    .into(),
+                format!(
+                    "they may still train; given up after {} s of silence, or when known to be gone",
+                    self.lease().as_secs()
+                ),
             )),
+            Phase::Running | Phase::Preparing(_)
+                if self.current.is_some() && !self.reaches_one() =>
+            {
+                Some((
+                    self.required().iter().map(name).collect(),
+                    format!(
+                        "they may still train; without a word for {} s they are given up, \
+                         and others start from the newest checkpoint",
+                        self.lease().as_secs()
+                    ),
+                ))
+            }
             Phase::Preparing(p) => Some((
                 self.unreported(p).iter().map(name).collect(),
                 "whoever stays silent is evicted and the others go on".into(),

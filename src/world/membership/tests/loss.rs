@@ -52,10 +52,44 @@ fn a_worker_that_stays_silent_is_given_up_when_the_patience_is_over() {
     assert!(c.is_told(1, "Prepare"));
     c.now += PATIENCE;
     c.on(Event::Tick);
+    assert_eq!(c.released(1), None, "nobody else is there");
+    c.later(TRAINS_ON);
     assert!(
         matches!(c.released(1), Some(ReleaseReason::Evicted(_))),
         "it never reports"
     );
+}
+
+#[test]
+fn no_second_world_begins_while_members_that_nobody_hears_may_still_train() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    for id in [1, 2] {
+        c.on(Event::SessionBroken(worker(id)));
+        c.on(Event::Probed(worker(id), Probe::Silent));
+    }
+    c.hello(3);
+    c.later(TRAINS_ON);
+    assert_eq!(c.members(), [1, 2], "they may have noticed later than we");
+    let (who, _) = c.world.waiting(c.now).expect("it waits");
+    assert_eq!(who, ["worker 1 (node 1)", "worker 2 (node 2)"]);
+    let asked = |w: u64| {
+        c.done
+            .iter()
+            .any(|d| matches!(d, Command::Probe(p, _) if *p == worker(w)))
+    };
+    assert!(asked(1) && asked(2), "it asks again whether they live");
+    c.later(Duration::from_secs(20));
+    assert!(c.done.contains(&Command::FindStart), "{:?}", c.done);
+}
+
+#[test]
+fn members_known_to_be_dead_are_not_waited_for() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    for id in [1, 2] {
+        c.on(Event::SessionBroken(worker(id)));
+        c.on(Event::Probed(worker(id), Probe::Refused));
+    }
+    assert!(c.done.contains(&Command::FindStart), "{:?}", c.done);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use super::*;
 use crate::world::message::WorkerCounters;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Of every worker.
+const TRAINS_ON: Duration = Duration::from_secs(300);
 
 fn worker(id: u64) -> WorkerId {
     WorkerId(id)
@@ -111,6 +113,7 @@ impl Coordinator {
             weight: 1,
         };
         self.on(Event::Hello {
+            trains_on: TRAINS_ON,
             worker,
             member,
             name: format!("node {id}"),

@@ -333,6 +333,8 @@ fn a_recorded_member_that_answers_is_waited_for() {
     assert!(c.world.waiting(c.now).is_some(), "its process lives");
     // This time it does not answer.
     c.later(Duration::from_secs(60));
+    assert!(c.world.waiting(c.now).is_some(), "it may train on alone");
+    c.later(TRAINS_ON);
     assert!(
         c.notes()
             .iter()

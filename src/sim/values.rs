@@ -1,8 +1,8 @@
 //! Stand-ins for gradients, sums and states, by which every mistake shows: an
 //! omission, a double count, a stale contribution, an order.
 
-use super::super::Round;
-use super::super::member::Next;
+use crate::world::Round;
+use crate::world::member::Next;
 
 /// Scrambles two numbers into one.
 pub fn mix(a: u64, b: u64) -> u64 {
@@ -80,7 +80,10 @@ impl Course {
     pub fn draw(random: &mut Random) -> Course {
         let (steps, passes) = (random.range(1, 8) as u32, random.range(1, 8) as u32);
         let evaluate_every = random.range(2, 5);
-        let rounds = random.range(4, 12);
+        let rounds = match random.chance(25) {
+            true => random.range(20, 120),
+            false => random.range(4, 12),
+        };
         let of = |round| {
             if round % evaluate_every == 1 {
                 passes
@@ -91,7 +94,7 @@ impl Course {
         let mut course = Course {
             micro_batches: (0..rounds).map(of).collect(),
             states: vec![mix(random.next(), 3)],
-            save_every: random.range(1, 6) as u64,
+            save_every: random.pick(&[1, 2, 3, 5, 10, 30]),
         };
         for round in 0..rounds {
             let sum = course.expected(Round(round as u64));
@@ -99,6 +102,10 @@ impl Course {
             course.states.push(state);
         }
         course
+    }
+
+    pub fn total_micro_batches(&self) -> u32 {
+        self.micro_batches.iter().sum()
     }
 
     pub fn end(&self) -> Round {
@@ -126,6 +133,7 @@ impl Course {
         }
     }
 
+    /// Whether a checkpoint is due at this round's beginning.
     pub fn wants_checkpoint(&self, round: Round) -> bool {
         round.0.is_multiple_of(self.save_every)
     }

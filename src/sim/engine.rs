@@ -1,11 +1,14 @@
 //! The compute thread of a simulated worker: one thing at a time, in order.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use super::super::member::{Event, Task};
-use super::super::{Round, WorkerId};
-use super::env::{Checkpoint, Env};
+use super::Planted;
+use super::env::Env;
+use super::store::Checkpoint;
 use super::values::Sum;
+use crate::world::member::{Event, Task};
+use crate::world::{Round, WorkerId};
 
 /// A partial sum and the micro-batches in it.
 #[derive(Clone, Default, Debug)]
@@ -48,9 +51,32 @@ pub enum Answer {
 pub struct Engine {
     pub jobs: VecDeque<Job>,
     pub state: Option<(Round, u64)>,
+    /// Its next bit is on the agenda.
+    pub busy: bool,
 }
 
 impl Engine {
+    /// How long the next bit takes on a node so many times slower than the
+    /// fastest; `None` if there is nothing to do.
+    pub fn takes(&self, slowness: u32, env: &mut Env) -> Option<Duration> {
+        let (micro_batch, store) = (env.weather.micro_batch * slowness, env.weather.store);
+        Some(match self.jobs.front()? {
+            Job::Compute { .. } => env.between(micro_batch, micro_batch * 2),
+            Job::Apply { .. } | Job::Save { .. } => env.between(micro_batch / 20, micro_batch / 10),
+            Job::Restore { manifest: None, .. } => env.between(store / 10, store / 2),
+            Job::Restore { .. } => {
+                let outage = env.store.down_until.saturating_sub(env.now);
+                outage + env.between(store / 2, store)
+            }
+        })
+    }
+
+    pub fn is_computing(&self) -> bool {
+        self.jobs
+            .iter()
+            .any(|job| matches!(job, Job::Compute { .. }))
+    }
+
     pub fn stop(&mut self) {
         for job in &mut self.jobs {
             if let Job::Compute { stop, .. } = job {
@@ -77,6 +103,9 @@ impl Engine {
                 match state {
                     Some((at, state)) if at == round => {
                         partial.sum.add(Sum::gradient(round, m, state));
+                        if env.planted == Some(Planted::CountedTwice) && env.random.chance(10) {
+                            partial.sum.add(Sum::gradient(round, m, state));
+                        }
                         partial.held.push(m);
                         *env.computed.entry((round, m)).or_default() += 1;
                         env.log(|| format!("{me:?} computed {m} of {round:?}"));
@@ -105,10 +134,13 @@ impl Engine {
     fn restore(&mut self, task: Task, manifest: Option<String>, env: &mut Env) -> Answer {
         let (round, state) = match &manifest {
             None => (Round(0), env.course.state(Round(0))),
-            Some(manifest) => {
-                let found = env.store.checkpoints[manifest];
-                (found.round, found.state)
-            }
+            Some(manifest) => match env.store.read(manifest) {
+                Some(found) => (found.round, found.state),
+                None => {
+                    env.broken(format!("checkpoint {manifest} is not whole"));
+                    (Round(0), env.course.state(Round(0)))
+                }
+            },
         };
         if env.course.state(round) != state {
             env.broken(format!("checkpoint {manifest:?} holds another state"));

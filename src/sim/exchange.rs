@@ -1,12 +1,12 @@
 //! A simulated worker's connections with other workers.
 
-use super::super::member::{Admit, Command, Event};
-use super::super::{Generation, GenerationRecord, Round, WorkerId};
 use super::Planted;
 use super::env::Env;
 use super::network::{Body, End, Frame, Kind, LinkId, Message};
 use super::process::{Process, buckets};
 use super::values::Sum;
+use crate::world::member::{Admit, Command, Event};
+use crate::world::{Generation, GenerationRecord, Round, WorkerId};
 
 impl Process {
     pub(super) fn peer_command(&mut self, env: &mut Env, command: Command) {
@@ -26,7 +26,7 @@ impl Process {
                     if let Some(link) = self.subscribers.get(&to) {
                         let record = record.clone();
                         let message = Message::Sum { round, record, sum };
-                        env.net.send(*link, End::Worker(self.id), message);
+                        env.send(*link, End::Worker(self.id), message);
                     }
                 }
             }
@@ -70,7 +70,7 @@ impl Process {
             Command::Unfollow => {
                 self.streamed.clear();
                 if let Some((_, link)) = self.source.take() {
-                    env.net.close(link, self.end());
+                    env.close(link, self.end());
                 }
             }
             other => env.broken(format!("nobody carries out {other:?}")),
@@ -121,15 +121,13 @@ impl Process {
 
     fn answer(&mut self, env: &mut Env, to: WorkerId, message: Message) {
         if let Some(link) = self.subscribers.get(&to) {
-            env.net.send(*link, End::Worker(self.id), message);
+            env.send(*link, End::Worker(self.id), message);
         }
     }
 
     fn send(&mut self, env: &mut Env, to: WorkerId, frame: Frame) {
         match self.exchange.get(&to) {
-            Some(link) => env
-                .net
-                .send(*link, End::Worker(self.id), Message::Frame(frame)),
+            Some(link) => env.send(*link, End::Worker(self.id), Message::Frame(frame)),
             None => self.waiting.entry(to).or_default().push(frame),
         }
     }
@@ -227,14 +225,9 @@ impl Process {
     fn connect(&mut self, env: &mut Env, record: &GenerationRecord) {
         for member in record.members.iter().chain(&record.source) {
             if member.id < self.id && !self.exchange.contains_key(&member.id) {
-                let link = env
-                    .net
-                    .open(Kind::Exchange, self.end(), End::Worker(member.id));
-                env.net.send(link, self.end(), Message::Dial);
+                let link = env.dial(Kind::Exchange, self.end(), End::Worker(member.id));
+                env.send(link, self.end(), Message::Dial);
                 self.exchange.insert(member.id, link);
-                if !env.alive.contains(&member.id) {
-                    env.net.close(link, End::Worker(member.id));
-                }
             }
         }
         self.waiting.clear();
@@ -247,7 +240,7 @@ impl Process {
             self.send(env, peer, frame);
         }
         if let Some(old) = old {
-            env.net.close(old, self.end());
+            env.close(old, self.end());
             env.count("connection replaced");
             if env.planted == Some(Planted::ReplacedSilently) {
                 return;
@@ -258,20 +251,16 @@ impl Process {
 
     fn subscribed_by(&mut self, env: &mut Env, peer: WorkerId, link: LinkId) {
         if let Some(old) = self.subscribers.insert(peer, link) {
-            env.net.close(old, self.end());
+            env.close(old, self.end());
         }
         self.event(env, Event::Subscribe(peer));
     }
 
     fn follow(&mut self, env: &mut Env, source: WorkerId) {
-        let link = env.net.open(Kind::Stream, self.end(), End::Worker(source));
+        let link = env.dial(Kind::Stream, self.end(), End::Worker(source));
         self.source = Some((source, link));
         self.streamed.clear();
-        if env.alive.contains(&source) {
-            env.net.send(link, self.end(), Message::Subscribe);
-        } else {
-            env.net.close(link, End::Worker(source));
-        }
+        env.send(link, self.end(), Message::Subscribe);
     }
 
     pub(super) fn peer_message(
@@ -307,6 +296,9 @@ impl Process {
                 );
             }
             Message::Sum { round, record, sum } => {
+                if env.planted == Some(Planted::FollowerSkips) && env.random.chance(10) {
+                    return;
+                }
                 self.streamed.insert(round, sum);
                 self.event(
                     env,
@@ -319,7 +311,7 @@ impl Process {
             }
             Message::Refused => {
                 if let Some((_, link)) = self.source.take() {
-                    env.net.close(link, self.end());
+                    env.close(link, self.end());
                 }
                 self.event(
                     env,

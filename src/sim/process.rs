@@ -1,15 +1,19 @@
 //! A simulated worker: the machine, and around it what the rim does for it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use super::super::member::{Command, Event, Member, SumSource};
-use super::super::message::{FromWorker, ReleaseReason, ToWorker};
-use super::super::{GenerationRecord, Round, WorkerId};
 use super::Planted;
+use super::agenda::What;
 use super::engine::{Answer, Engine, Job, Partial};
-use super::env::{Checkpoint, Env};
+use super::env::Env;
+use super::invariants;
 use super::network::{Delivery, End, Frame, Kind, LinkId, Message};
+use super::store::Checkpoint;
 use super::values::Sum;
+use crate::world::member::{Command, Event, Member, SumSource};
+use crate::world::message::{FromWorker, ReleaseReason, ToWorker};
+use crate::world::{Generation, GenerationRecord, Round, WorkerId};
 
 /// One worker process.
 pub struct Process {
@@ -17,10 +21,12 @@ pub struct Process {
     pub member: Member,
     pub engine: Engine,
     pub session: Option<LinkId>,
-    /// It doesn't reach the coordinator before this step.
-    pub cut_off_until: u64,
-    /// Snapshots on their way to the store.
-    pub uploads: Vec<Checkpoint>,
+    /// The one it had last, while it has none.
+    lost_session: LinkId,
+    /// So many times slower than the fastest node.
+    pub slowness: u32,
+    /// Snapshots on their way to the store, and whether their shards are there.
+    pub uploads: VecDeque<(Checkpoint, bool)>,
     pub draining: bool,
     /// Told to go, and why.
     pub exited: Option<ReleaseReason>,
@@ -35,7 +41,7 @@ pub struct Process {
     pub(super) partial: Partial,
     pub(super) reduced: Vec<Sum>,
     pub(super) stored: BTreeMap<(WorkerId, u32), Sum>,
-    pub(super) votes: BTreeMap<super::super::Generation, u32>,
+    pub(super) votes: BTreeMap<Generation, u32>,
     pub(super) kept: Option<(Round, Sum)>,
     /// The sum being applied is our own partial.
     alone: bool,
@@ -54,15 +60,16 @@ pub(super) fn buckets(rank: usize, members: usize) -> u32 {
 }
 
 impl Process {
-    pub fn new(id: WorkerId) -> Process {
+    pub fn new(id: WorkerId, slowness: u32) -> Process {
         let counts = |_: u64, owners: usize| (0..owners).map(|k| buckets(k, owners)).collect();
         Process {
             id,
             member: Member::new(id, std::sync::Arc::new(counts)),
             engine: Engine::default(),
             session: None,
-            cut_off_until: 0,
-            uploads: Vec::new(),
+            lost_session: 0,
+            slowness,
+            uploads: VecDeque::new(),
             draining: false,
             exited: None,
             fuse: None,
@@ -87,14 +94,40 @@ impl Process {
         End::Worker(self.id)
     }
 
-    /// Opens a session and says what it holds, then what had to wait.
+    /// Tries to open a session; then it says what it holds, and what had to
+    /// wait.
     pub fn open_session(&mut self, env: &mut Env) {
-        let link = env.net.open(Kind::Control, self.end(), End::Coordinator);
+        if self.session.is_some() || self.exited.is_some() {
+            return;
+        }
+        let reached = env
+            .net
+            .reach_each_other(self.end(), End::Coordinator, env.now);
+        if !env.coordinator_is_up || !reached || env.is_frozen(End::Coordinator).is_some() {
+            let pause = env.between(Duration::from_millis(50), Duration::from_secs(1));
+            return env.after(pause, What::OpenSession(self.id));
+        }
+        let link = env.dial(Kind::Control, self.end(), End::Coordinator);
         self.session = Some(link);
-        env.net
-            .send(link, self.end(), Message::Hello(self.member.holdings()));
+        env.send(link, self.end(), Message::Hello(self.member.holdings()));
         for message in std::mem::take(&mut self.backlog) {
             self.tell(env, message);
+        }
+    }
+
+    pub fn lose_session(&mut self, env: &mut Env) {
+        if let Some(lost) = self.session.take() {
+            self.lost_session = lost;
+            env.after(env.weather.reconnect, What::GiveUp(self.id, lost));
+            env.after(Duration::from_millis(50), What::OpenSession(self.id));
+        }
+    }
+
+    /// No session for as long as the operator allows: it ends.
+    pub fn give_up(&mut self, env: &mut Env, lost: LinkId) {
+        if self.session.is_none() && self.lost_session == lost && self.exited.is_none() {
+            env.count("gave up the coordinator");
+            self.fuse = Some(0);
         }
     }
 
@@ -105,7 +138,7 @@ impl Process {
             FromWorker::Committed { .. } | FromWorker::SaveFailed { .. } | FromWorker::Drain { .. }
         );
         match self.session {
-            Some(link) => env.net.send(link, self.end(), Message::FromWorker(message)),
+            Some(link) => env.send(link, self.end(), Message::FromWorker(message)),
             None if lasting => self.backlog.push(message),
             None => {}
         }
@@ -115,13 +148,16 @@ impl Process {
         if let Some(round) = self.member.round() {
             let generation = self.member.installed();
             let counters = Default::default();
+            let exchange = self.member.exchange();
+            let done = !self.engine.is_computing();
+            let awaits = exchange.filter(|_| done).map(|x| x.awaits());
             self.tell(
                 env,
                 FromWorker::Progress {
                     generation,
                     round,
                     counters,
-                    awaits: Vec::new(),
+                    awaits: awaits.unwrap_or_default(),
                 },
             );
         }
@@ -138,7 +174,10 @@ impl Process {
     /// Something comes over a connection, or the connection is gone.
     pub fn deliver(&mut self, env: &mut Env, link: LinkId, from: End, what: (Kind, Delivery)) {
         match (what, from) {
-            ((Kind::Control, Delivery::Lost), _) => self.session = None,
+            ((Kind::Control, Delivery::Lost), _) if self.session == Some(link) => {
+                self.lose_session(env);
+            }
+            ((Kind::Control, Delivery::Lost), _) => {}
             ((Kind::Control, Delivery::Message(Message::ToWorker(message))), _) => {
                 self.control(env, message);
             }
@@ -188,11 +227,22 @@ impl Process {
         }
     }
 
-    /// The compute thread does its next bit.
+    /// Puts the compute thread's next bit on the agenda.
+    fn kick(&mut self, env: &mut Env) {
+        if !self.engine.busy
+            && let Some(time) = self.engine.takes(self.slowness, env)
+        {
+            self.engine.busy = true;
+            env.after(time, What::Work(self.id));
+        }
+    }
+
+    /// The compute thread has done its next bit.
     pub fn work(&mut self, env: &mut Env) {
-        let Some(answer) = self.engine.work(self.id, env) else {
-            return;
-        };
+        self.engine.busy = false;
+        let answer = self.engine.work(self.id, env);
+        self.kick(env);
+        let Some(answer) = answer else { return };
         match answer {
             Answer::Restored(event) => {
                 self.kept = None;
@@ -209,40 +259,14 @@ impl Process {
                 env.log(|| format!("{:?} applied {round:?}", self.id));
                 self.event(env, event);
             }
-            Answer::Saved(checkpoint) => self.uploads.push(checkpoint),
+            Answer::Saved(checkpoint) => self.begin_upload(env, checkpoint),
         }
     }
 
-    /// A snapshot reaches the store, or doesn't.
-    pub fn upload(&mut self, env: &mut Env) {
-        let checkpoint = self.uploads.remove(0);
-        let Checkpoint { round, last, .. } = checkpoint;
-        match env.store.commit(checkpoint) {
-            Some(manifest) => {
-                env.log(|| format!("{:?} committed {manifest}", self.id));
-                self.tell(
-                    env,
-                    FromWorker::Committed {
-                        manifest,
-                        round,
-                        last,
-                    },
-                );
-            }
-            None => {
-                env.count("failed write");
-                self.tell(
-                    env,
-                    FromWorker::SaveFailed {
-                        round,
-                        error: "the store is down".into(),
-                    },
-                );
-                if last {
-                    self.uploads.push(checkpoint);
-                }
-            }
-        }
+    /// The complete sum of this round waits to be applied.
+    pub fn has_sum_at_hand(&self, of: Round) -> bool {
+        let applies = |job: &Job| matches!(job, Job::Apply { round, .. } if *round == of);
+        self.engine.jobs.iter().any(applies)
     }
 
     pub fn drain(&mut self, env: &mut Env) {
@@ -285,6 +309,7 @@ impl Process {
                     }
                     self.command(env, command);
                 }
+                self.kick(env);
             }
             Err(violation) => env.broken(format!("{:?}: {violation}", self.id)),
         }
@@ -318,6 +343,9 @@ impl Process {
             Command::StopCompute => self.engine.stop(),
             Command::Apply { task, round, sum } => {
                 self.alone = sum == SumSource::Partial;
+                if matches!(sum, SumSource::Partial | SumSource::Exchange) {
+                    invariants::one_world::completes(env, self.id, self.member.installed(), round);
+                }
                 let sum = self.sum_from(env, round, sum);
                 self.engine.jobs.push_back(Job::Apply { task, round, sum });
             }
@@ -374,7 +402,7 @@ impl Process {
             .chain(self.source.iter().map(|(_, link)| link))
             .chain(&self.session);
         for link in links {
-            env.net.close(*link, End::Worker(self.id));
+            env.close(*link, End::Worker(self.id));
         }
         env.alive.remove(&self.id);
     }

@@ -1,21 +1,30 @@
 //! The simulated coordinator: the machine, its durable store, its sessions.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::super::membership::{
+use super::Planted;
+use super::agenda::What;
+use super::env::Env;
+use super::invariants;
+use super::network::{Delivery, End, LinkId, Message};
+use crate::world::membership::{
     Cause, Command, Departure, Durable, Event, Note, Outcome, Probe, Settings, World,
 };
-use super::super::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
-use super::super::pool::Session;
-use super::super::{Member, Round, WorkerId};
-use super::Planted;
-use super::env::Env;
-use super::network::{Delivery, End, LinkId, Message};
+use crate::world::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
+use crate::world::pool::Session;
+use crate::world::{Member, Origin, Round, WorkerId};
+
+/// How long a process may take to say that it lives.
+const PROBE: Duration = Duration::from_secs(1);
+/// Between two questions to a store that doesn't answer.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What it has asked somebody else for.
 #[derive(Clone, Debug)]
 pub enum Errand {
-    Probe(WorkerId, String),
+    /// Whether the process at an address lives; the last try.
+    Probe(WorkerId, String, bool),
     FindStart,
 }
 
@@ -26,7 +35,8 @@ pub struct Coordinator {
     pub world: Option<World>,
     pub incarnation: u32,
     pub durable: Durable,
-    pub errands: Vec<Errand>,
+    pub errands: BTreeMap<u64, Errand>,
+    last_errand: u64,
     pub stop_asked: bool,
     pub outcome: Option<Outcome>,
     /// It dies after so many more commands.
@@ -42,7 +52,8 @@ impl Coordinator {
             world: None,
             incarnation: 0,
             durable: Durable::default(),
-            errands: Vec::new(),
+            errands: BTreeMap::new(),
+            last_errand: 0,
             stop_asked: false,
             outcome: None,
             fuse: None,
@@ -53,6 +64,10 @@ impl Coordinator {
 
     /// Starts, or starts again, with what is durable.
     pub fn start(&mut self, env: &mut Env) {
+        let Some(_) = env.store.newest(env.now) else {
+            // A coordinator that doesn't reach its store doesn't start.
+            return env.after(STORE_PAUSE, What::StartCoordinator);
+        };
         self.incarnation += 1;
         self.admitted = 0;
         env.log(|| {
@@ -63,7 +78,8 @@ impl Coordinator {
         });
         let durable = self.durable.clone();
         self.fuse = None;
-        let last = env.store.newest().filter(|(_, c)| c.last);
+        env.coordinator_is_up = true;
+        let last = env.store.newest(env.now).flatten().filter(|(_, c)| c.last);
         let mut world = World::new(self.settings.clone(), self.incarnation, durable, env.now)
             .finished_by(last.map(|(manifest, _)| manifest));
         let commands = world.begin();
@@ -80,7 +96,7 @@ impl Coordinator {
         self.world = None;
         self.sessions.clear();
         self.errands.clear();
-        env.net.vanish(End::Coordinator, &mut env.random);
+        env.vanish(End::Coordinator);
     }
 
     /// Gives a newcomer its name.
@@ -107,7 +123,7 @@ impl Coordinator {
 
     fn hello(&mut self, env: &mut Env, link: LinkId, worker: WorkerId, holdings: Holdings) {
         if let Some(old) = self.sessions.insert(worker, link) {
-            env.net.close(old, End::Coordinator);
+            env.close(old, End::Coordinator);
         }
         env.log(|| format!("{worker:?} says hello with {holdings:?}"));
         if matches!(self.outcome, Some(Outcome::Finished { .. })) {
@@ -123,6 +139,7 @@ impl Coordinator {
         self.event(
             env,
             Event::Hello {
+                trains_on: env.weather.reconnect,
                 worker,
                 member,
                 name,
@@ -139,17 +156,27 @@ impl Coordinator {
         self.event(env, Event::From(worker, message));
     }
 
-    /// Somebody answers.
-    pub fn errand(&mut self, env: &mut Env, index: usize) {
-        let event = match self.errands.remove(index) {
-            Errand::Probe(worker, address) => {
+    fn ask(&mut self, env: &mut Env, errand: Errand, time: Duration) {
+        self.last_errand += 1;
+        self.errands.insert(self.last_errand, errand);
+        env.after(time, What::Errand(self.last_errand));
+    }
+
+    /// Somebody answers, or doesn't.
+    pub fn errand(&mut self, env: &mut Env, number: u64) {
+        let event = match self.errands.remove(&number) {
+            Some(Errand::Probe(worker, address, last)) => {
                 let listener = env.listener(&address);
-                let lives = listener == Some(worker);
-                let hidden = env.random.chance(if lives { 5 } else { 30 });
-                let probe = match (hidden, lives) {
-                    (true, _) => Probe::Silent,
-                    (false, true) => Probe::Accepted,
-                    (false, false) => Probe::Refused,
+                let asked = End::Worker(listener.unwrap_or(worker));
+                let reached = env.net.reach_each_other(End::Coordinator, asked, env.now)
+                    && env.is_frozen(asked).is_none();
+                if !reached && !last {
+                    return self.ask(env, Errand::Probe(worker, address, true), PROBE);
+                }
+                let probe = match (reached, listener == Some(worker)) {
+                    (false, _) => Probe::Silent,
+                    (true, true) => Probe::Accepted,
+                    (true, false) => Probe::Refused,
                 };
                 if probe == Probe::Refused && listener.is_some() {
                     env.count("another one answered");
@@ -157,16 +184,18 @@ impl Coordinator {
                 env.log(|| format!("{worker:?} is probed: {probe:?}"));
                 Event::Probed(worker, probe)
             }
-            Errand::FindStart => match env.store.newest() {
-                Some((manifest, found)) => Event::Start {
+            Some(Errand::FindStart) => match env.store.newest(env.now) {
+                None => return self.ask(env, Errand::FindStart, STORE_PAUSE),
+                Some(Some((manifest, found))) => Event::Start {
                     manifest: Some(manifest),
                     round: found.round,
                 },
-                None => Event::Start {
+                Some(None) => Event::Start {
                     manifest: None,
                     round: Round(0),
                 },
             },
+            None => return, // asked by a process that is no more
         };
         self.event(env, event);
     }
@@ -183,12 +212,15 @@ impl Coordinator {
                 cause,
             }) = command
             {
+                if matches!(cause, Cause::Standstill(_)) {
+                    invariants::standstill(env, self.settings.patience);
+                }
                 if *cause == Cause::Started && !env.counts.contains_key("installed") {
                     let enough = self.settings.start_size.min(self.settings.members_max);
-                    super::invariants::the_first_world_waits(env, record, enough);
+                    invariants::first_world(env, record, enough);
                 }
                 let old = [&before.0, &before.1];
-                super::invariants::recomputed_at_most_what_was_lost(env, old, record, *recomputed);
+                invariants::recomputed(env, old, record, *recomputed);
             }
         }
         if ticks
@@ -219,9 +251,13 @@ impl Coordinator {
                 }
                 Command::Send(worker, message) => self.send(env, worker, message),
                 Command::Probe(worker, address) => {
-                    self.errands.push(Errand::Probe(worker, address));
+                    let time = env.weather.latency;
+                    self.ask(env, Errand::Probe(worker, address, false), time);
                 }
-                Command::FindStart => self.errands.push(Errand::FindStart),
+                Command::FindStart => {
+                    let time = env.weather.store;
+                    self.ask(env, Errand::FindStart, time);
+                }
                 Command::Note(note) => Self::note(env, &note),
                 Command::End(outcome) => {
                     env.log(|| format!("the run ends: {outcome:?}"));
@@ -238,8 +274,7 @@ impl Coordinator {
             _ => {}
         }
         if let Some(link) = self.sessions.get(&worker) {
-            env.net
-                .send(*link, End::Coordinator, Message::ToWorker(message));
+            env.send(*link, End::Coordinator, Message::ToWorker(message));
         }
     }
 
@@ -248,8 +283,8 @@ impl Coordinator {
         match note {
             Note::Installed { record, .. } => {
                 env.count(match record.origin {
-                    super::super::Origin::Installed => "installed",
-                    super::super::Origin::Planned { .. } => "change entered",
+                    Origin::Installed => "installed",
+                    Origin::Planned { .. } => "change entered",
                 });
                 if record.paused {
                     env.count("paused");

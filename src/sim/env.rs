@@ -1,0 +1,245 @@
+//! What all processes of a simulated run share: time, the network, the store,
+//! the hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Planted;
+use super::agenda::{Agenda, What};
+use super::network::{Delivered, End, Kind, LinkId, Message, Network};
+use super::store::Store;
+use super::values::{Course, Random};
+use crate::world::{Generation, Round, WorkerId};
+
+/// How long an end bears hearing nothing, beside up to a third more: TCP and
+/// HTTP/2 keep-alives of the real rims.
+const SILENCE: Duration = Duration::from_secs(13);
+
+/// One end of a connection that breaks may learn of it so much later.
+const LATE_NEWS: Duration = Duration::from_millis(500);
+
+/// How fast everything is in this run.
+#[derive(Clone, Debug)]
+pub struct Weather {
+    /// Most messages take between a tenth of this and this.
+    pub latency: Duration,
+    /// So many in a thousand take up to a hundred times as long.
+    pub late_per_mille: u64,
+    /// Of one micro-batch on the fastest node.
+    pub micro_batch: Duration,
+    /// Writing or reading a checkpoint.
+    pub store: Duration,
+    /// The reconnect limit of all workers.
+    pub reconnect: Duration,
+}
+
+impl Weather {
+    /// Of a message, while nothing is cut off.
+    pub fn longest_delay(&self) -> Duration {
+        match self.late_per_mille {
+            0 => self.latency,
+            _ => self.latency * 100,
+        }
+    }
+}
+
+/// Everything that isn't a process.
+pub struct Env {
+    pub now: Duration,
+    pub step: u64,
+    pub agenda: Agenda,
+    pub random: Random,
+    pub weather: Weather,
+    pub course: Course,
+    pub net: Network,
+    pub store: Store,
+    /// Processes that listen at their address.
+    pub alive: BTreeSet<WorkerId>,
+    pub coordinator_is_up: bool,
+    /// Processes that don't run until then, though their hosts do.
+    pub frozen: BTreeMap<End, Duration>,
+    /// The port of everybody that ever came; one that is free is given again.
+    pub ports: BTreeMap<WorkerId, u32>,
+    pub planted: Option<Planted>,
+    /// How often each thing happened.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Gradients computed, by round and micro-batch.
+    pub computed: BTreeMap<(Round, u32), u32>,
+    /// The first round that each generation has completed.
+    pub first_completed: BTreeMap<Generation, Round>,
+    /// Whoever was gone or cut off so far was missed at once.
+    pub loud: bool,
+    /// Promises that were broken.
+    pub broken: Vec<String>,
+    pub trace: bool,
+}
+
+impl Env {
+    pub fn log(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:9.3} s  {}", self.now.as_secs_f64(), what());
+        }
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    pub fn broken(&mut self, what: String) {
+        self.log(|| format!("BROKEN {what}"));
+        self.broken.push(what);
+    }
+
+    pub fn after(&mut self, time: Duration, what: What) {
+        self.agenda.at(self.now + time, what);
+    }
+
+    /// A time between these, drawn evenly.
+    pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
+        let span = to.saturating_sub(from).as_micros() as u64 + 1;
+        from + Duration::from_micros(self.random.next() % span)
+    }
+
+    fn delay(&mut self) -> Duration {
+        let usual = self.weather.latency;
+        let most = match self.random.next() % 1000 < self.weather.late_per_mille {
+            true => self.weather.longest_delay(),
+            false => usual,
+        };
+        self.between(usual / 10, most)
+    }
+
+    pub fn send(&mut self, link: LinkId, from: End, message: Message) {
+        let arrives = self.now + self.delay();
+        if let Some((side, at)) = self.net.send(link, from, message, arrives) {
+            self.agenda.at(at, What::Deliver(link, side));
+        }
+    }
+
+    /// Opens a connection. Where nobody listens it breaks soon, where nobody
+    /// answers it breaks late.
+    pub fn dial(&mut self, kind: Kind, from: End, to: End) -> LinkId {
+        let link = self.net.open(kind, from, to);
+        let listens = match to {
+            End::Coordinator => self.coordinator_is_up,
+            End::Worker(worker) => self.alive.contains(&worker),
+        };
+        if !listens && !self.net.dark.contains(&to) {
+            self.close(link, to);
+        } else if !self.net.reach_each_other(from, to, self.now) {
+            let patience = self.between(SILENCE / 4, SILENCE / 3);
+            self.after(patience, What::Silence(link, 0));
+        }
+        link
+    }
+
+    pub fn close(&mut self, link: LinkId, by: End) {
+        self.net.close(link, by);
+        self.news(link, 0);
+        self.news(link, 1);
+    }
+
+    pub fn cut(&mut self, link: LinkId) {
+        self.net.cut(link, &mut self.random);
+        // One end may learn of it long before the other.
+        let late = self.random.below(2);
+        self.news(link, 1 - late);
+        let time = self.between(Duration::ZERO, LATE_NEWS);
+        self.news_after(link, late, time);
+    }
+
+    /// This side learns, after what is under way, that a connection broke.
+    fn news(&mut self, link: LinkId, side: usize) {
+        let delay = self.delay();
+        self.news_after(link, side, delay);
+    }
+
+    fn news_after(&mut self, link: LinkId, side: usize, time: Duration) {
+        if let Some(at) = self.net.tell(link, side, self.now + time) {
+            self.agenda.at(at, What::Deliver(link, side));
+        }
+    }
+
+    /// What a connection has for this side now; what can't come yet comes later.
+    pub fn deliver(&mut self, link: LinkId, side: usize) -> Option<Delivered> {
+        let (_, to, from) = self.net.ends(link, side)?;
+        if let Some(until) = self.net.held_back(from, to, self.now) {
+            let at = until + self.delay();
+            self.agenda.at(at, What::Deliver(link, side));
+            return None;
+        }
+        let (kind, from, what) = self.net.deliver(link, side, self.now)?;
+        Some((kind, to, from, what))
+    }
+
+    /// Whether this side of a connection has really heard nothing for so long;
+    /// then it takes it for lost.
+    pub fn is_silent(&mut self, link: LinkId, side: usize) -> Option<Delivered> {
+        let (kind, here, there) = self.net.ends(link, side)?;
+        let answers = self.net.reach_each_other(here, there, self.now);
+        // The kernel of a frozen process still answers for it; HTTP/2 doesn't.
+        let stopped = kind == Kind::Control && self.is_frozen(there).is_some();
+        if answers && !stopped {
+            return None;
+        }
+        self.net.give_up(link, side);
+        self.news(link, 1 - side);
+        let (kind, from, what) = self.net.deliver(link, side, self.now)?;
+        Some((kind, here, from, what))
+    }
+
+    /// Everybody reaches everybody again, and what was held back comes.
+    pub fn heal_network(&mut self) {
+        self.net.partitions.clear();
+        for (link, side) in self.net.sides(|_, _, _| true) {
+            let delay = self.delay();
+            self.after(delay, What::Deliver(link, side));
+        }
+    }
+
+    /// From now on somebody may hear nothing on these connections.
+    pub fn grow_silent(&mut self, which: impl Fn(Kind, End, End) -> bool) {
+        for (link, side) in self.net.sides(which) {
+            let patience = self.between(SILENCE, SILENCE * 4 / 3);
+            self.after(patience, What::Silence(link, side));
+        }
+    }
+
+    pub fn is_frozen(&self, end: End) -> Option<Duration> {
+        self.frozen
+            .get(&end)
+            .copied()
+            .filter(|until| *until > self.now)
+    }
+
+    /// A process comes and listens.
+    pub fn settle(&mut self, worker: WorkerId) {
+        let free = |port: &u32| self.listener(&port.to_string()).is_none();
+        let port = (1..).find(free).unwrap_or_default();
+        self.alive.insert(worker);
+        self.ports.insert(worker, port);
+    }
+
+    /// Who answers at an address.
+    pub fn listener(&self, address: &str) -> Option<WorkerId> {
+        let at = |w: &&WorkerId| self.ports.get(w).is_some_and(|p| p.to_string() == address);
+        self.alive.iter().find(at).copied()
+    }
+
+    /// A process is gone; with its host, if that is dark.
+    pub fn vanish(&mut self, end: End) {
+        match end {
+            End::Coordinator => self.coordinator_is_up = false,
+            End::Worker(worker) => drop(self.alive.remove(&worker)),
+        }
+        self.frozen.remove(&end);
+        for (link, side) in self.net.vanish(end, &mut self.random) {
+            if self.net.dark.contains(&end) {
+                let patience = self.between(SILENCE, SILENCE * 4 / 3);
+                self.after(patience, What::Silence(link, side));
+            } else {
+                self.news(link, side);
+            }
+        }
+    }
+}

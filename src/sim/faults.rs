@@ -1,0 +1,290 @@
+//! What goes wrong, and when: a list that is drawn before anything happens, so
+//! that a run can be repeated with fewer of them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::agenda::What;
+use super::network::{End, Kind, Partition};
+use super::run::Run;
+use super::values::Random;
+use crate::world::WorkerId;
+use crate::world::membership::Event;
+use crate::world::message::FromWorker;
+
+/// One kind of trouble.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// A worker's process is gone, between any two commands.
+    WorkerKilled,
+    /// All of them at once.
+    EverybodyKilled,
+    /// A worker's host is gone, and nobody is told.
+    HostVanishes,
+    /// A worker's process stops for a while; its host answers for it.
+    WorkerFrozen,
+    /// Two members that live lose their connection.
+    ExchangeBroken,
+    /// A worker and the coordinator, both alive, lose theirs.
+    SessionBroken,
+    /// A follower and its source lose theirs.
+    StreamBroken,
+    /// Some hosts don't reach the others, nor the other way round.
+    Partitioned,
+    /// What some hosts send doesn't arrive; they hear everything.
+    OneWayPartition,
+    /// The coordinator's host alone is cut off.
+    CoordinatorCutOff,
+    /// The coordinator's process is gone, between any two commands.
+    CoordinatorKilled,
+    /// It stops for a while.
+    CoordinatorFrozen,
+    /// The store answers with errors.
+    StoreDown,
+    /// Writes take seconds.
+    StoreSlow,
+    /// A manifest is written, and the answer is lost.
+    StoreAmbiguous,
+    /// Lists don't show the newest checkpoints.
+    StoreStale,
+    /// A worker has notice to leave, and some seconds.
+    Drain,
+    /// Another process comes.
+    Join,
+    /// A person stops the coordinator.
+    Stop,
+}
+
+use Trouble::*;
+
+/// All kinds, with how often each is drawn and the name it is counted under.
+const KINDS: [(Trouble, usize, &str); 19] = [
+    (WorkerKilled, 8, "worker killed"),
+    (EverybodyKilled, 1, "everybody killed"),
+    (HostVanishes, 3, "host vanishes"),
+    (WorkerFrozen, 3, "worker frozen"),
+    (ExchangeBroken, 5, "exchange broken"),
+    (SessionBroken, 5, "session broken"),
+    (StreamBroken, 3, "stream broken"),
+    (Partitioned, 3, "partition"),
+    (OneWayPartition, 2, "one-way partition"),
+    (CoordinatorCutOff, 2, "coordinator cut off"),
+    (CoordinatorKilled, 5, "coordinator killed"),
+    (CoordinatorFrozen, 1, "coordinator frozen"),
+    (StoreDown, 2, "store down"),
+    (StoreSlow, 1, "store slow"),
+    (StoreAmbiguous, 2, "store ambiguous"),
+    (StoreStale, 1, "store stale"),
+    (Drain, 5, "drain"),
+    (Join, 9, "join"),
+    (Stop, 1, "stop"),
+];
+
+/// Troubles after which no gradient has to be computed twice.
+const FREE: [Trouble; 8] = [
+    ExchangeBroken,
+    SessionBroken,
+    StreamBroken,
+    StoreDown,
+    StoreSlow,
+    StoreAmbiguous,
+    Drain,
+    Join,
+];
+
+/// One fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// When it strikes.
+    pub at: Duration,
+    /// What it is.
+    pub trouble: Trouble,
+    /// Whom it strikes, and how long it lasts.
+    dice: u64,
+}
+
+/// The faults of one run, and when they end.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// In the order of time.
+    pub faults: Vec<Fault>,
+    /// No more of them after this.
+    pub heal: Duration,
+}
+
+impl Schedule {
+    /// For a run that takes one worker about so long.
+    pub(super) fn draw(random: &mut Random, training: Duration) -> Schedule {
+        let all: Vec<Trouble> = KINDS.iter().flat_map(|(t, n, _)| vec![*t; *n]).collect();
+        // Few kinds at a time: a drain alone, for one, has to cost nothing.
+        let some = random.range(1, 6);
+        let kinds: Vec<Trouble> = match random.chance(70) {
+            true => (0..some).map(|_| random.pick(&all)).collect(),
+            false => all,
+        };
+        let span = (Duration::from_millis(500) + training) * random.pick(&[1, 2, 6]) / 2;
+        let span = span.as_millis() as u64;
+        let mut faults: Vec<Fault> = (0..random.range(0, 12))
+            .map(|_| Fault {
+                at: Duration::from_millis(random.next() % span),
+                trouble: random.pick(&kinds),
+                dice: random.next(),
+            })
+            .collect();
+        faults.sort_by_key(|fault| fault.at);
+        let heal = Duration::from_millis(span * 2);
+        Schedule { faults, heal }
+    }
+
+    /// Whether everything that happens costs no gradient.
+    pub fn costs_nothing(&self) -> bool {
+        self.faults
+            .iter()
+            .all(|fault| FREE.contains(&fault.trouble))
+    }
+}
+
+/// Troubles of which the other end of a connection hears nothing at first.
+const SILENT: [Trouble; 6] = [
+    HostVanishes,
+    WorkerFrozen,
+    Partitioned,
+    OneWayPartition,
+    CoordinatorCutOff,
+    CoordinatorFrozen,
+];
+
+impl Run {
+    pub(super) fn strike(&mut self, fault: Fault) {
+        let mut dice = Random::new(fault.dice);
+        let living: Vec<WorkerId> = self.env.alive.iter().copied().collect();
+        let chosen = (!living.is_empty()).then(|| dice.pick(&living));
+        let lasting = Duration::from_millis(dice.pick(&[100, 1_000, 5_000, 20_000, 60_000]));
+        let lasting = self.env.between(lasting / 2, lasting);
+        let until = self.env.now + lasting;
+        let struck = match (fault.trouble, chosen) {
+            (Join, _) => self.expect_one_more(),
+            (StoreDown, _) => self.env.store.down_for(until),
+            (StoreSlow, _) => self.env.store.slow_for(until),
+            (StoreStale, _) => self.env.store.go_stale(until),
+            (StoreAmbiguous, _) => !std::mem::replace(&mut self.env.store.ambiguous, true),
+            (CoordinatorKilled, _) => self.kill_coordinator(&mut dice),
+            (CoordinatorFrozen, _) => self.freeze(End::Coordinator, until),
+            (CoordinatorCutOff, _) => {
+                let hosts = BTreeSet::from([End::Coordinator]);
+                self.part(hosts, dice.chance(30), until)
+            }
+            (Stop, _) => self.stop(),
+            (ExchangeBroken, _) => self.cut(Kind::Exchange, &mut dice),
+            (SessionBroken, _) => self.cut(Kind::Control, &mut dice),
+            (StreamBroken, _) => self.cut(Kind::Stream, &mut dice),
+            (EverybodyKilled, Some(_)) => {
+                living.iter().for_each(|worker| self.kill(*worker, 0));
+                true
+            }
+            (Partitioned | OneWayPartition, Some(_)) => {
+                let hosts = living.iter().filter(|_| dice.chance(50));
+                let hosts = hosts.map(|w| End::Worker(*w)).collect();
+                self.part(hosts, fault.trouble == OneWayPartition, until)
+            }
+            (WorkerKilled, Some(worker)) => {
+                self.kill(worker, dice.below(8));
+                true
+            }
+            (HostVanishes, Some(worker)) => {
+                self.env.net.dark.insert(End::Worker(worker));
+                self.kill(worker, 0);
+                true
+            }
+            (WorkerFrozen, Some(worker)) => self.freeze(End::Worker(worker), until),
+            (Drain, Some(worker)) => self.drain(worker, &mut dice),
+            (_, None) => false,
+        };
+        if struck {
+            self.env.loud &= !SILENT.contains(&fault.trouble);
+            let named = KINDS.iter().find(|(trouble, ..)| *trouble == fault.trouble);
+            self.env
+                .log(|| format!("FAULT {:?} ({lasting:?})", fault.trouble));
+            self.env.count(named.map_or("", |(_, _, name)| name));
+        }
+    }
+
+    fn cut(&mut self, kind: Kind, dice: &mut Random) -> bool {
+        let up = self.env.net.up(kind);
+        if !up.is_empty() {
+            self.env.cut(dice.pick(&up));
+        }
+        !up.is_empty()
+    }
+
+    fn part(&mut self, hosts: BTreeSet<End>, one_way: bool, until: Duration) -> bool {
+        if hosts.is_empty() {
+            return false;
+        }
+        self.env.net.partitions.push(Partition {
+            hosts: hosts.clone(),
+            one_way,
+            until,
+        });
+        self.env
+            .grow_silent(|_, a, b| hosts.contains(&a) != hosts.contains(&b));
+        true
+    }
+
+    fn freeze(&mut self, who: End, until: Duration) -> bool {
+        if who == End::Coordinator && !self.env.coordinator_is_up {
+            return false;
+        }
+        self.env.frozen.insert(who, until);
+        self.env
+            .grow_silent(|kind, a, b| kind == Kind::Control && (a == who || b == who));
+        true
+    }
+
+    fn kill(&mut self, worker: WorkerId, after: usize) {
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.fuse = Some(after);
+        }
+    }
+
+    fn drain(&mut self, worker: WorkerId, dice: &mut Random) -> bool {
+        let by_a_person = dice.chance(30);
+        let notice = dice.pick(&[None, Some(0), Some(30), Some(120)]);
+        let Some(process) = self.processes.get_mut(&worker).filter(|p| !p.draining) else {
+            return false;
+        };
+        if by_a_person {
+            process.draining = true;
+            let told = FromWorker::Drain {
+                reason: "asked to by a person".into(),
+            };
+            self.coordinator
+                .event(&mut self.env, Event::From(worker, told));
+            return true;
+        }
+        process.drain(&mut self.env);
+        if let Some(seconds) = notice {
+            let notice = Duration::from_secs(seconds);
+            self.env.after(notice, What::SwitchOff(worker));
+        }
+        true
+    }
+
+    fn kill_coordinator(&mut self, dice: &mut Random) -> bool {
+        let ended = self.coordinator.outcome.is_some();
+        if ended || self.coordinator.world.is_none() {
+            return false;
+        }
+        self.coordinator.fuse = Some(dice.below(6));
+        true
+    }
+
+    fn stop(&mut self) -> bool {
+        if self.coordinator.stop_asked || self.coordinator.world.is_none() {
+            return false;
+        }
+        self.coordinator.stop_asked = true;
+        self.coordinator.event(&mut self.env, Event::Stop);
+        true
+    }
+}

@@ -1,0 +1,11 @@
+//! The first step waits for as many members as it was asked to.
+
+use crate::sim::env::Env;
+use crate::world::GenerationRecord;
+
+/// At the first world of a run.
+pub fn first_world(env: &mut Env, record: &GenerationRecord, enough: usize) {
+    if record.members.len() < enough {
+        env.broken(format!("the first world has only {:?}", record.members));
+    }
+}

@@ -1,0 +1,33 @@
+//! No two worlds complete rounds of one run. Once a newer generation has
+//! completed a round, an older one completes none after the round that the newer
+//! began with: that one it may, from contributions that were made before it was
+//! given up. And a process that was stopped may finish what it had in hand, until
+//! it hears what has happened.
+
+use std::time::Duration;
+
+use crate::sim::env::Env;
+use crate::sim::network::End;
+use crate::world::{Generation, Round, WorkerId};
+
+/// So long until it has heard.
+const THAWED: Duration = Duration::from_secs(30);
+
+/// A member has the complete sum of a round of its generation.
+pub fn completes(env: &mut Env, who: WorkerId, generation: Generation, round: Round) {
+    let thawed = env.frozen.get(&End::Worker(who));
+    if thawed.is_some_and(|until| *until + THAWED > env.now) {
+        return;
+    }
+    let newer = env
+        .first_completed
+        .range(generation..)
+        .find(|(g, first)| **g > generation && round > **first)
+        .map(|(g, _)| *g);
+    if let Some(newer) = newer {
+        env.broken(format!(
+            "generation {generation} completes {round} beside generation {newer}"
+        ));
+    }
+    env.first_completed.entry(generation).or_insert(round);
+}

@@ -1,0 +1,111 @@
+//! The campaign of `cargo test`, and that it would find mistakes.
+
+use super::Planted;
+use super::campaign::{campaign, campaign_with, trace};
+
+const PLANTED: [Planted; 12] = [
+    Planted::PartialNotKept,
+    Planted::NewerDropped,
+    Planted::OlderTaken,
+    Planted::OneVoteIsEnough,
+    Planted::NothingDurable,
+    Planted::ReportAtOnce,
+    Planted::LeaverGoesAtOnce,
+    Planted::ReplacedSilently,
+    Planted::LastBucketKept,
+    Planted::CountedTwice,
+    Planted::FollowerSkips,
+    Planted::ManifestBeforeShards,
+];
+
+/// What has to have happened in a campaign, or it would show nothing.
+const HAPPENED: [&str; 35] = [
+    "another one answered",
+    "change entered",
+    "connection replaced",
+    "coordinator cut off",
+    "coordinator frozen",
+    "coordinator killed",
+    "drain",
+    "drained",
+    "everybody killed",
+    "evicted",
+    "exchange broken",
+    "failed write",
+    "fetched",
+    "finished",
+    "gave up the coordinator",
+    "held",
+    "host vanishes",
+    "installed",
+    "join",
+    "joined",
+    "kept while it trains",
+    "last bucket completes",
+    "one-way partition",
+    "partition",
+    "paused",
+    "session broken",
+    "source named",
+    "stop",
+    "stopped",
+    "store ambiguous",
+    "store down",
+    "store stale",
+    "streamed",
+    "switched off",
+    "world lost",
+];
+
+/// A number from the environment.
+fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable)
+        .ok()
+        .and_then(|value| value.parse().ok())
+}
+
+#[test]
+fn one_seed() {
+    if let Some(seed) = number_from("SEED") {
+        let report = trace(seed);
+        assert!(report.broken.is_empty(), "SEED={seed}: {:?}", report.broken);
+    }
+}
+
+/// `SEEDS=n` for another length than the usual one, `FIRST=n` for other seeds.
+#[test]
+fn a_run_finishes_with_the_right_state_whatever_breaks() {
+    let seeds = number_from("SEEDS").unwrap_or(3_000);
+    let first = number_from("FIRST").unwrap_or(0);
+    let campaign = campaign(first..first + seeds);
+    println!("{:#?}", campaign.counts);
+    assert!(
+        campaign.failures.is_empty(),
+        "{} of {seeds} runs broke a promise\n{}",
+        campaign.failures.len(),
+        campaign.explain()
+    );
+    for what in HAPPENED {
+        let times = campaign.counts.get(what).copied().unwrap_or(0);
+        assert!(
+            times * 1000 >= seeds,
+            "{what:?} happened only {times} times"
+        );
+    }
+}
+
+/// The rarest is noticed in one run of some thousand.
+#[test]
+fn every_planted_mistake_is_noticed() {
+    for planted in PLANTED {
+        let seeds = number_from("SEEDS").unwrap_or(20_000);
+        let fails = |seed: &u64| {
+            !campaign_with(*seed..*seed + 1, Some(planted))
+                .failures
+                .is_empty()
+        };
+        let noticed = (0..seeds).find(fails);
+        println!("{planted:?}: {noticed:?}");
+        assert!(noticed.is_some(), "{planted:?} goes unnoticed");
+    }
+}
