@@ -54,8 +54,22 @@ pub enum Recorded<T> {
 #[derive(Serialize, Deserialize)]
 struct IncarnationRecord {
     owner: String,
+    /// `HOST:PORT` at which it listens.
+    #[serde(default)]
+    address: String,
     /// Makes the record unlike any other, so that finding it proves it ours.
     nonce: String,
+}
+
+/// The coordinator that was started last on a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incarnation {
+    /// Which start it was.
+    pub number: u32,
+    /// `HOST:PORT` at which it listened; empty if it left none.
+    pub address: String,
+    /// Where this is recorded.
+    pub key: String,
 }
 
 impl Store {
@@ -184,9 +198,10 @@ impl RunStore {
 
     /// Takes the next incarnation of this run's coordinator. No two calls,
     /// wherever, return the same number.
-    pub async fn take_incarnation(&self, owner: &str) -> Result<u32, StoreError> {
+    pub async fn take_incarnation(&self, owner: &str, address: &str) -> Result<u32, StoreError> {
         let record = IncarnationRecord {
             owner: owner.to_string(),
+            address: address.to_string(),
             nonce: nonce()?,
         };
         let bytes =
@@ -215,6 +230,27 @@ impl RunStore {
             "incarnations",
             format!("{INCARNATION_TRIES_MAX} in a row were taken by others"),
         ))
+    }
+
+    /// The newest coordinator of this run, if there was one.
+    ///
+    /// # Errors
+    /// The store doesn't answer, or the record can't be read.
+    pub async fn newest_incarnation(&self) -> Result<Option<Incarnation>, StoreError> {
+        let Some(number) = self.incarnation_numbers().await?.into_iter().max() else {
+            return Ok(None);
+        };
+        let key = incarnation_key(number);
+        let Some(value) = self.read_record(&key).await? else {
+            return Ok(None);
+        };
+        let record: IncarnationRecord =
+            serde_json::from_value(value).map_err(|error| self.invalid(&key, error))?;
+        Ok(Some(Incarnation {
+            number,
+            address: record.address,
+            key: format!("{}/{key}", self.url()),
+        }))
     }
 
     async fn incarnation_numbers(&self) -> Result<Vec<u32>, StoreError> {

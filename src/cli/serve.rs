@@ -37,11 +37,10 @@ pub(super) fn coordinator(args: CoordinatorArgs, registry: &Registry) -> Exit {
     };
     // An empty one is none: a variable that was set to nothing opens no door.
     let given = config.token.as_ref().is_some_and(|t| !t.is_none());
-    let public = args.public_host.clone();
     let said = screen.clone();
     let announced = config.clone();
     let listening = move |listening: &Listening| {
-        announce(&said, &announced, listening, given, public.as_deref());
+        announce(&said, &announced, listening, given);
     };
     let stop = Stop::default();
     let told = stop.clone();
@@ -63,14 +62,11 @@ fn config(args: &CoordinatorArgs, registry: &Registry) -> Result<Config, Exit> {
     };
     let world_size = args.world_size;
     let listen = args.listen.clone();
-    Ok(assemble(
-        job,
-        registry,
-        &args.common,
-        world_size,
-        listen,
-        token,
-    ))
+    let assembled = assemble(job, registry, &args.common, world_size, listen, token);
+    Ok(Config {
+        public_host: args.public_host.clone(),
+        ..assembled
+    })
 }
 
 pub(super) fn load(path: &Path, common: &JobArgs) -> Result<Job, Exit> {
@@ -102,6 +98,7 @@ pub(super) fn assemble(
         world_size_min: common.min_world_size,
         world_size_max: common.max_world_size,
         listen,
+        public_host: None,
         checkpoint: common.checkpoint.clone(),
         out,
         token,
@@ -113,18 +110,8 @@ pub(super) fn assemble(
     }
 }
 
-fn announce(
-    screen: &SharedScreen,
-    config: &Config,
-    listening: &Listening,
-    given: bool,
-    public: Option<&str>,
-) {
-    let host = match public {
-        Some(host) => host.to_owned(),
-        None if listening.address.ip().is_unspecified() => host_name(),
-        None => listening.address.ip().to_string(),
-    };
+fn announce(screen: &SharedScreen, config: &Config, listening: &Listening, given: bool) {
+    let host = config.join_host(listening.address);
     let line = JoinLine {
         host: &host,
         port: listening.address.port(),
@@ -143,15 +130,6 @@ fn announce(
     for line in line.to_string().lines() {
         screen.lock().line(line);
     }
-}
-
-/// The host's name, as the kernel knows it.
-pub(super) fn host_name() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map(|name| name.trim().to_owned())
-        .ok()
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "localhost".to_owned())
 }
 
 pub(super) fn screen() -> SharedScreen {

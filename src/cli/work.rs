@@ -5,10 +5,11 @@ use std::net::ToSocketAddrs;
 
 use super::args::WorkerArgs;
 use super::exit::{Exit, complain};
-use super::serve::{host_name, rust_log};
+use super::serve::rust_log;
 use crate::collective::{Token, requires_token};
 use crate::model::Registry;
 use crate::observe::LogTail;
+use crate::observe::joinline::host_name;
 use crate::observe::telemetry::{self, Sink};
 use crate::worker::{self, Config, Ended};
 use crate::world::message::ReleaseReason;

@@ -1,5 +1,6 @@
 //! What the operator asked for, already parsed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use super::CoordinatorError;
 use crate::collective::Token;
 use crate::job::Job;
 use crate::model::Registry;
+use crate::observe::joinline::host_name;
 
 /// How many members the first step waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub struct Config {
     pub world_size_max: Option<usize>,
     /// `--listen`.
     pub listen: String,
+    /// `--public-host`: what nodes are told to join at.
+    pub public_host: Option<String>,
     /// `--checkpoint`; by default in the folder of the runs.
     pub checkpoint: Option<String>,
     /// `--out`: the folder of the runs.
@@ -126,6 +130,24 @@ pub enum SizesError {
 }
 
 impl Config {
+    /// The host at which nodes find who listens at this address.
+    pub fn join_host(&self, address: SocketAddr) -> String {
+        match &self.public_host {
+            Some(host) => host.clone(),
+            None if address.ip().is_unspecified() => host_name(),
+            None => address.ip().to_string(),
+        }
+    }
+
+    /// `HOST:PORT` of that.
+    pub(super) fn join_address(&self, address: SocketAddr) -> String {
+        let (host, port) = (self.join_host(address), address.port());
+        match host.contains(':') && !host.starts_with('[') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        }
+    }
+
     /// Refuses what could only ever wait.
     pub(super) fn check_sizes(&self) -> Result<(), SizesError> {
         let (min, max) = (self.world_size_min, self.world_size_max);
@@ -199,6 +221,7 @@ mod tests {
             world_size_min: min,
             world_size_max: max,
             listen: String::new(),
+            public_host: None,
             checkpoint: None,
             out: PathBuf::new(),
             token: None,

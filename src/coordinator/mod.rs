@@ -20,6 +20,7 @@ mod opening;
 mod report;
 mod service;
 mod status;
+mod takeover;
 
 pub use config::{Config, Fork, SizesError, WorldSize};
 pub use opening::OpeningError;
@@ -148,14 +149,15 @@ pub async fn run(
     let address = socket.local_addr().map_err(io)?;
     let token = config.token(requires_token(address))?;
 
-    let opened = match opening::open(&config, &plan).await? {
+    let connector = Connector::new(token.clone());
+    let public = config.join_address(address);
+    let opened = match opening::open(&config, &plan, &connector, &public).await? {
         opening::Opened::Complete(summary) => return Ok(*summary),
         opening::Opened::Run(opened) => *opened,
     };
     let listener = tokio::net::TcpListener::from_std(socket).map_err(io)?;
     let run = opened.run.run().to_owned();
     // The run's files before the word that workers may come.
-    let connector = Connector::new(token.clone());
     let driver = driver::Driver::new(&config, plan, opened, screen, connector.clone(), started)?;
     listening(&Listening {
         address,

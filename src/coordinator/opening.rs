@@ -5,10 +5,12 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::config::{Config, Fork};
+use super::takeover::refuse_if_coordinated;
 use crate::checkpoint::{
     Damage, Identity, LoadError, Manifest, RunRecord, RunStore, SaveError, Severity, Snapshot,
     Store, StoreError,
 };
+use crate::collective::Connector;
 use crate::job;
 use crate::observe::Summary;
 use crate::observe::summary::Outcome;
@@ -34,6 +36,22 @@ pub enum OpeningError {
     Running {
         /// The lock that it holds.
         path: PathBuf,
+    },
+    /// Another coordinator is at work, or may be.
+    #[error(
+        "run {run} was last coordinated at {address}, and a coordinator answers there ({who}): \
+         watch or end that one, or train another repeat with --new; if it coordinates something \
+         else by now, remove {record}"
+    )]
+    Coordinated {
+        /// The run.
+        run: String,
+        /// `HOST:PORT` of the other.
+        address: String,
+        /// What it says.
+        who: String,
+        /// Where its address comes from.
+        record: String,
     },
     /// The store.
     #[error(transparent)]
@@ -104,7 +122,14 @@ pub(super) enum Opened {
 }
 
 /// Opens the run that job, data and code make.
-pub(super) async fn open(config: &Config, plan: &Plan) -> Result<Opened, OpeningError> {
+///
+/// `connector` brings the token, `address` is where we listen.
+pub(super) async fn open(
+    config: &Config,
+    plan: &Plan,
+    connector: &Connector,
+    address: &str,
+) -> Result<Opened, OpeningError> {
     let store = Store::open(&config.checkpoint_url())?;
     store.probe().await?;
     let identity = plan.identity();
@@ -151,7 +176,8 @@ pub(super) async fn open(config: &Config, plan: &Plan) -> Result<Opened, Opening
     }
     let lock = lock(&folder)?;
     let owner = config.owner.as_deref().unwrap_or("unknown");
-    let incarnation = run.take_incarnation(owner).await?;
+    refuse_if_coordinated(&run, connector, address).await?;
+    let incarnation = run.take_incarnation(owner, address).await?;
     let opened = OpenRun {
         run,
         record,

@@ -38,6 +38,33 @@ fn the_same_command_twice_at_once_is_refused_and_the_first_goes_on() {
     assert_eq!(first.end().code(), Some(0));
 }
 
+/// As on another node, with a token of its own: no lock tells of the first.
+#[test]
+fn a_second_coordinator_takes_a_run_over_only_when_the_first_is_gone() {
+    let (here, there) = (Place::with(&mnist()), Place::with(&mnist()));
+    let store = here.path("store");
+    let shared = ["--checkpoint", &store];
+    let same = [
+        "--listen",
+        "127.0.0.1:0",
+        "--set",
+        "data.options.train_limit=640",
+    ];
+    let (mut first, url) = waiting(&here, &shared);
+    let address = url.trim_start_matches("http://");
+    for token in ["", "0123456789abcdef-of-its-own"] {
+        let mut second = there.coordinator(&[shared.as_slice(), &same].concat());
+        let text = said(&second.env("EBBTIDE_TOKEN", token).output().unwrap(), USAGE);
+        for word in [address, "last coordinated", "--new", "incarnations/000001"] {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+    }
+    first.kill();
+    let (mut second, url) = waiting(&there, &shared);
+    let _joined = Process::start("worker", &mut worker(&url, &[]));
+    assert_eq!(second.end().code(), Some(0));
+}
+
 #[test]
 fn peers_are_not_listened_for_beyond_loopback_without_a_token() {
     let text = worker_says("127.0.0.1:1", &["--peer-listen", "0.0.0.0:0"], USAGE);

@@ -158,17 +158,16 @@ async fn no_two_coordinators_take_the_same_incarnation() {
         let takes = (0..8).map(|n| {
             let run = store.run("r").unwrap();
             async move {
-                run.take_incarnation(&format!("host-{n}:7070"))
-                    .await
-                    .unwrap()
+                let address = format!("host-{n}:7070");
+                run.take_incarnation("a", &address).await.unwrap()
             }
         });
         let mut taken = futures_util::future::join_all(takes).await;
         taken.sort_unstable();
         assert_eq!(taken, [1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(run.take_incarnation("last:7070").await.unwrap(), 9);
-        let newest = run.read_record("incarnations/000009").await.unwrap();
-        assert_eq!(newest.unwrap()["owner"], "last:7070");
+        assert_eq!(run.take_incarnation("a", "last:7070").await.unwrap(), 9);
+        let newest = run.newest_incarnation().await.unwrap().unwrap();
+        assert_eq!((newest.number, newest.address.as_str()), (9, "last:7070"));
     })
     .await;
 }
@@ -179,10 +178,10 @@ async fn an_incarnation_whose_answer_was_lost_is_taken_once() {
         let (faults, store) = faulty(attempts_max);
         let run = store.run("r").unwrap();
         faults.plan(Operation::Put, "incarnations/", 0, 1, Fault::Ambiguous);
-        assert_eq!(run.take_incarnation("a").await.unwrap(), 1);
+        assert_eq!(run.take_incarnation("a", "").await.unwrap(), 1);
         assert!(faults.all_fired());
         assert_eq!(
-            run.take_incarnation("a").await.unwrap(),
+            run.take_incarnation("a", "").await.unwrap(),
             2,
             "the same owner is another life"
         );
@@ -195,7 +194,7 @@ async fn a_stale_listing_never_gives_an_incarnation_twice() {
     let run = store.run("r").unwrap();
     faults.plan(Operation::List, "incarnations", 0, 100, Fault::Stale);
     for expected in 1..=4 {
-        assert_eq!(run.take_incarnation("a").await.unwrap(), expected);
+        assert_eq!(run.take_incarnation("a", "").await.unwrap(), expected);
     }
     assert!(faults.all_fired());
 }
