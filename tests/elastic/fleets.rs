@@ -69,6 +69,47 @@ fn coordinator_killed_alone_and_started_again_at_the_same_address() {
     );
 }
 
+#[test]
+fn steps_are_finished_and_a_checkpoint_is_committed_while_the_coordinator_is_down() {
+    let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
+    let holds = "hold@computed,step=50,until=HOLD;tell@applied,step=60;tell@committed,step=60;\
+                 hold@computed,step=70,until=HOLD";
+    fleet.hire("w1", holds);
+    fleet.hire("w2", "");
+    fleet.struck("w1", "hold@computed,step=50");
+    fleet.kill_coordinator();
+    fleet.release("w1");
+    fleet.struck("w1", "tell@applied,step=60");
+    fleet.struck("w1", "tell@committed,step=60");
+    fleet.struck("w1", "hold@computed,step=70");
+    fleet.start_coordinator();
+    fleet.said("coordinator is back");
+    fleet.release("w1");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.number("recomputed_micro_batches"), 0);
+    assert_eq!(outcome.number("recomputed_after_resume"), 0);
+}
+
+/// What the store holds is enough; who still trains comes back as a newcomer.
+#[test]
+fn coordinator_killed_and_its_disk_lost() {
+    let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
+    fleet.hire(
+        "w1",
+        "tell@committed,step=40;hold@applied,step=50,until=HOLD",
+    );
+    fleet.hire("w2", "");
+    fleet.struck("w1", "tell@committed,step=40");
+    fleet.struck("w1", "hold@applied,step=50");
+    fleet.kill_coordinator();
+    fleet.lose_disk();
+    fleet.start_coordinator();
+    fleet.release("w1");
+    fleet.release("w1"); // it comes to that step again, as a newcomer
+    let outcome = fleet.finish();
+    assert!(outcome.number("resumed_from_step") >= 40);
+}
+
 /// Two workers, the last manifest written, and nobody has been told of it.
 fn complete_and_nobody_knows() -> Fleet {
     let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);

@@ -187,7 +187,25 @@ impl Fleet {
     /// Kills the coordinator and starts it again with the same command, at the
     /// same address.
     pub fn restart_coordinator(&mut self) {
+        self.kill_coordinator();
+        self.start_coordinator();
+    }
+
+    pub fn kill_coordinator(&mut self) {
         self.coordinator.kill();
+    }
+
+    /// All that the coordinator has on its own disk is gone.
+    pub fn lose_disk(&self) {
+        let out = self.folder.path().join("out");
+        for folder in std::fs::read_dir(out).unwrap().flatten() {
+            if folder.path().join("history.sqlite").exists() {
+                std::fs::remove_dir_all(folder.path()).unwrap();
+            }
+        }
+    }
+
+    pub fn start_coordinator(&mut self) {
         let port = self.address.trim_start_matches("http://");
         let (coordinator, address) = coordinator(&self.folder, port, &self.flags);
         (self.coordinator, self.address) = (coordinator, address);
