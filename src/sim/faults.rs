@@ -235,7 +235,8 @@ impl Run {
         if who == End::Coordinator && !self.env.coordinator_is_up {
             return false;
         }
-        self.env.frozen.insert(who, until);
+        let thaws = self.env.frozen.entry(who).or_default();
+        *thaws = until.max(*thaws);
         self.env
             .grow_silent(|kind, a, b| kind == Kind::Control && (a == who || b == who));
         true

@@ -21,6 +21,9 @@ use crate::world::message::ReleaseReason;
 const TICK: Duration = Duration::from_millis(250);
 /// How often a worker tells where it is.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// A standstill is noticed after ten times the longest round, and a freeze can
+/// have made one last for a minute.
+const STALLS_FORGOTTEN: Duration = Duration::from_secs(1_000);
 /// So many things happen in one run at most.
 const STEPS_MAX: u64 = 2_000_000;
 
@@ -176,7 +179,7 @@ impl Run {
             + settings.patience * 40
             + self.env.weather.reconnect * 4
             + training
-            + Duration::from_secs(300)
+            + STALLS_FORGOTTEN
     }
 
     fn is_over(&self) -> bool {
