@@ -28,8 +28,11 @@ fn all_workers_killed_and_a_new_fleet_goes_on_from_the_checkpoint() {
     fleet.kill("w1");
     fleet.kill("w2");
     fleet.said("all workers are gone");
-    fleet.hire("w3", "");
+    // One alone would start, and could be done before the other is there.
+    fleet.hire("w3", "hold@restore,until=HOLD");
     fleet.hire("w4", "");
+    fleet.struck("w3", "hold@restore");
+    fleet.release("w3");
     let outcome = fleet.finish();
     assert_eq!(outcome.number("resumed_from_step"), 40);
     assert_eq!(outcome.count("world_lost"), 1);
