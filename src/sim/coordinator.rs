@@ -169,7 +169,7 @@ impl Coordinator {
                 let listener = env.listener(&address);
                 let asked = End::Worker(listener.unwrap_or(worker));
                 let reached = env.net.reach_each_other(End::Coordinator, asked, env.now)
-                    && env.is_frozen(asked).is_none();
+                    && env.frozen_until(asked).is_none();
                 if !reached && !last {
                     return self.ask(env, Errand::Probe(worker, address, true), PROBE);
                 }

@@ -178,7 +178,7 @@ impl Env {
         let (kind, here, there) = self.net.ends(link, side)?;
         let answers = self.net.reach_each_other(here, there, self.now);
         // The kernel of a frozen process still answers for it; HTTP/2 doesn't.
-        let stopped = kind == Kind::Control && self.is_frozen(there).is_some();
+        let stopped = kind == Kind::Control && self.frozen_until(there).is_some();
         if answers && !stopped {
             return None;
         }
@@ -205,7 +205,7 @@ impl Env {
         }
     }
 
-    pub fn is_frozen(&self, end: End) -> Option<Duration> {
+    pub fn frozen_until(&self, end: End) -> Option<Duration> {
         self.frozen
             .get(&end)
             .copied()

@@ -90,20 +90,14 @@ impl Process {
         let Some(record) = self.member.record().cloned() else {
             return env.broken(format!("{:?} broadcasts outside a world", self.id));
         };
-        let generation = record.generation;
-        let body = Body::Reduced { bucket, sum };
+        let frame = Frame {
+            generation: record.generation,
+            round,
+            body: Body::Reduced { bucket, sum },
+        };
         for to in record.members.iter().map(|m| m.id) {
             if to != self.id {
-                let body = body.clone();
-                self.send(
-                    env,
-                    to,
-                    Frame {
-                        generation,
-                        round,
-                        body,
-                    },
-                );
+                self.send(env, to, frame.clone());
             }
         }
     }

@@ -103,7 +103,7 @@ impl Process {
         let reached = env
             .net
             .reach_each_other(self.end(), End::Coordinator, env.now);
-        if !env.coordinator_is_up || !reached || env.is_frozen(End::Coordinator).is_some() {
+        if !env.coordinator_is_up || !reached || env.frozen_until(End::Coordinator).is_some() {
             let pause = env.between(Duration::from_millis(50), Duration::from_secs(1));
             return env.after(pause, What::OpenSession(self.id));
         }

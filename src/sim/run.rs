@@ -205,7 +205,7 @@ impl Run {
     }
 
     fn act(&mut self, what: What) {
-        if let Some(until) = what.who().and_then(|who| self.env.is_frozen(who)) {
+        if let Some(until) = what.who().and_then(|who| self.env.frozen_until(who)) {
             return self.env.agenda.at(until, what);
         }
         match what {
@@ -279,7 +279,7 @@ impl Run {
 
     /// A newcomer gets its name, if there is somebody to give it one.
     fn register(&mut self) {
-        let frozen = self.env.is_frozen(End::Coordinator).is_some();
+        let frozen = self.env.frozen_until(End::Coordinator).is_some();
         if !self.env.coordinator_is_up || frozen {
             let pause = self.env.between(TICK / 4, TICK * 4);
             return self.env.after(pause, What::Register);
@@ -297,7 +297,7 @@ impl Run {
         let Some((_, to, _)) = self.env.net.ends(link, side) else {
             return;
         };
-        if let Some(until) = self.env.is_frozen(to) {
+        if let Some(until) = self.env.frozen_until(to) {
             return self.env.agenda.at(until, What::Deliver(link, side));
         }
         if let Some(delivered) = self.env.deliver(link, side) {

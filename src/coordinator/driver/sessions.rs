@@ -30,7 +30,7 @@ struct Admitted {
     trains_on: Duration,
 }
 
-/// No operator lets a worker train on alone for longer.
+/// A longer reconnect limit is taken for this one: no run waits longer for the dead.
 const TRAINS_ON_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Driver {

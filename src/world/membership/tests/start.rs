@@ -35,8 +35,8 @@ fn a_world_starts_when_enough_workers_hold_the_state_to_start_from() {
     assert_eq!(c.current().map(|r| r.base), Some(Round(4)));
 }
 
-#[test]
-fn the_first_world_waits_for_all_it_was_asked_to_though_one_goes_while_it_is_made() {
+/// The first world of two is being made.
+fn two_are_ready() -> Coordinator {
     let mut c = Coordinator::new(settings(2, 1, 8));
     c.on(Event::Start {
         manifest: None,
@@ -46,6 +46,12 @@ fn the_first_world_waits_for_all_it_was_asked_to_though_one_goes_while_it_is_mad
         c.hello(id);
         c.restored(id, 0);
     }
+    c
+}
+
+#[test]
+fn the_first_world_waits_for_all_it_was_asked_to_though_one_goes_while_it_is_made() {
+    let mut c = two_are_ready();
     assert!(c.is_told(1, "Prepare"));
     c.on(Event::SessionBroken(worker(2)));
     c.hello(2);
@@ -64,15 +70,7 @@ fn the_first_world_waits_for_all_it_was_asked_to_though_one_goes_while_it_is_mad
 
 #[test]
 fn each_first_member_is_noted_also_one_that_lost_its_session_meanwhile() {
-    let mut c = Coordinator::new(settings(2, 1, 8));
-    c.on(Event::Start {
-        manifest: None,
-        round: Round(0),
-    });
-    for id in [1, 2] {
-        c.hello(id);
-        c.restored(id, 0);
-    }
+    let mut c = two_are_ready();
     c.on(Event::SessionBroken(worker(2)));
     c.hello(2);
     c.everybody_reports(&[2, 1], 0);
