@@ -15,11 +15,10 @@
 //! - start: from the start of a worker's process to its first step, with the
 //!   coordinator up.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+#[path = "support/fleet.rs"]
+mod fleet;
+
+use fleet::{Fleet, Worker, now};
 
 fn main() {
     let losses = std::env::args()
@@ -28,7 +27,7 @@ fn main() {
         .unwrap_or(50);
     let folder = std::env::temp_dir().join(format!("ebbtide-recovery-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a temporary folder");
-    let mut fleet = Fleet::start(&folder);
+    let mut fleet = Fleet::start(&folder, 3, &[]);
     let begun = now();
     let mut crew: Vec<Worker> = (0..3).map(|_| fleet.worker()).collect();
     crew.iter().for_each(|w| w.wait_for_contribution());
@@ -103,128 +102,4 @@ fn row(name: &str, mut seconds: Vec<f64>) {
         at(1.0),
         seconds.len()
     );
-}
-
-fn now() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64()
-}
-
-/// A coordinator that never ends, until it is dropped.
-struct Fleet {
-    coordinator: Child,
-    url: String,
-    folder: PathBuf,
-    workers: usize,
-}
-
-impl Fleet {
-    fn start(folder: &Path) -> Fleet {
-        let job = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist.toml");
-        let mut coordinator = Command::new(env!("CARGO_BIN_EXE_coordinator"))
-            .args(["--world-size", "3", "--listen", "127.0.0.1:0", "--job"])
-            .arg(job)
-            .args([
-                "--set",
-                "train.epochs=100000",
-                "--set",
-                "evaluation.every=never",
-            ])
-            .args(["--set", "checkpoint.every=1000000 steps"])
-            .arg("--out")
-            .arg(folder.join("runs"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the coordinator");
-        let mut lines = BufReader::new(coordinator.stdout.take().expect("piped")).lines();
-        let url = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|l| {
-                l.split_whitespace()
-                    .find(|w| w.starts_with("http://"))
-                    .map(str::to_owned)
-            })
-            .expect("the address to join at");
-        std::thread::spawn(move || lines.for_each(drop));
-        Fleet {
-            coordinator,
-            url,
-            folder: folder.to_owned(),
-            workers: 0,
-        }
-    }
-
-    fn worker(&mut self) -> Worker {
-        self.workers += 1;
-        let ledger = self.folder.join(format!("ledger-{}", self.workers));
-        let child = Command::new(env!("CARGO_BIN_EXE_worker"))
-            .args(["--coordinator", &self.url, "--exit-with-parent"])
-            .env("EBBTIDE_LEDGER", &ledger)
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a worker");
-        Worker { child, ledger }
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        let _ = self.coordinator.kill();
-        let _ = self.coordinator.wait();
-    }
-}
-
-struct Worker {
-    child: Child,
-    ledger: PathBuf,
-}
-
-struct Line {
-    time: f64,
-    generation: String,
-    member: bool,
-}
-
-impl Worker {
-    fn lines(&self) -> Vec<Line> {
-        let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();
-        text.lines()
-            .filter_map(|line| {
-                let fields: BTreeMap<String, serde_json::Value> =
-                    serde_json::from_str(line).ok()?;
-                Some(Line {
-                    time: fields.get("time")?.as_f64()?,
-                    generation: fields.get("generation")?.as_str()?.to_owned(),
-                    member: fields.get("member")?.as_bool()?,
-                })
-            })
-            .collect()
-    }
-
-    fn first_contribution(&self) -> Option<Line> {
-        self.lines().into_iter().find(|l| l.member)
-    }
-
-    fn wait_for_contribution(&self) {
-        for _ in 0..3000 {
-            if self.first_contribution().is_some() {
-                // A few steps more, so that one event doesn't run into the next.
-                std::thread::sleep(Duration::from_millis(100));
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("a worker did not contribute within a minute");
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

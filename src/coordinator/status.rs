@@ -37,6 +37,8 @@ pub(super) fn json(
                 "round": node.progress.1.0,
                 "micro_batches": node.counters.micro_batches,
                 "steps": node.counters.steps,
+                "micro_batches_per_second": node.speed.rate(),
+                "weight": record.and_then(|r| r.member(*id)).map(|m| m.weight),
             })
         })
         .collect();

@@ -15,16 +15,15 @@ use crate::world::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
 use crate::world::pool::Session;
 use crate::world::{Member, Origin, Round, WorkerId};
 
-/// How long a process may take to say that it lives.
-const PROBE: Duration = Duration::from_secs(1);
 /// Between two questions to a store that doesn't answer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What it has asked somebody else for.
 #[derive(Clone, Debug)]
 pub enum Errand {
-    /// Whether the process at an address lives; the last try.
-    Probe(WorkerId, String, bool),
+    /// Whether the process at an address lives; how long no answer isn't one,
+    /// unless this is the last try.
+    Probe(WorkerId, String, Option<Duration>),
     FindStart,
 }
 
@@ -165,13 +164,13 @@ impl Coordinator {
     /// Somebody answers, or doesn't.
     pub fn errand(&mut self, env: &mut Env, number: u64) {
         let event = match self.errands.remove(&number) {
-            Some(Errand::Probe(worker, address, last)) => {
+            Some(Errand::Probe(worker, address, within)) => {
                 let listener = env.listener(&address);
                 let asked = End::Worker(listener.unwrap_or(worker));
                 let reached = env.net.reach_each_other(End::Coordinator, asked, env.now)
                     && env.frozen_until(asked).is_none();
-                if !reached && !last {
-                    return self.ask(env, Errand::Probe(worker, address, true), PROBE);
+                if let (false, Some(within)) = (reached, within) {
+                    return self.ask(env, Errand::Probe(worker, address, None), within);
                 }
                 let probe = match (reached, listener == Some(worker)) {
                     (false, _) => Probe::Silent,
@@ -250,9 +249,13 @@ impl Coordinator {
                     }
                 }
                 Command::Send(worker, message) => self.send(env, worker, message),
-                Command::Probe(worker, address) => {
+                Command::Probe {
+                    worker,
+                    address,
+                    within,
+                } => {
                     let time = env.weather.latency;
-                    self.ask(env, Errand::Probe(worker, address, false), time);
+                    self.ask(env, Errand::Probe(worker, address, Some(within)), time);
                 }
                 Command::FindStart => {
                     let time = env.weather.store;

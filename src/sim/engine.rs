@@ -8,6 +8,7 @@ use super::env::Env;
 use super::store::Checkpoint;
 use super::values::Sum;
 use crate::world::member::{Event, Task};
+use crate::world::message::WorkerCounters;
 use crate::world::{Round, WorkerId};
 
 /// A partial sum and the micro-batches in it.
@@ -53,6 +54,8 @@ pub struct Engine {
     pub state: Option<(Round, u64)>,
     /// Its next bit is on the agenda.
     pub busy: bool,
+    /// What it tells of its speed.
+    pub counters: WorkerCounters,
 }
 
 impl Engine {
@@ -75,6 +78,11 @@ impl Engine {
         self.jobs
             .iter()
             .any(|job| matches!(job, Job::Compute { .. }))
+    }
+
+    /// Whether the next bit is a micro-batch.
+    pub fn is_at_work(&self) -> bool {
+        matches!(self.jobs.front(), Some(Job::Compute { .. }))
     }
 
     pub fn stop(&mut self) {
@@ -107,6 +115,8 @@ impl Engine {
                             partial.sum.add(Sum::gradient(round, m, state));
                         }
                         partial.held.push(m);
+                        self.counters.micro_batches += 1;
+                        self.counters.timed += 1;
                         *env.computed.entry((round, m)).or_default() += 1;
                         env.log(|| format!("{me:?} computed {m} of {round:?}"));
                     }

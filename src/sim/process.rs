@@ -147,7 +147,7 @@ impl Process {
     pub fn tell_progress(&mut self, env: &mut Env) {
         if let Some(round) = self.member.round() {
             let generation = self.member.installed();
-            let counters = Default::default();
+            let counters = self.engine.counters;
             let exchange = self.member.exchange();
             let done = !self.engine.is_computing();
             let awaits = exchange.filter(|_| done).map(|x| x.awaits());
@@ -233,6 +233,9 @@ impl Process {
             && let Some(time) = self.engine.takes(self.slowness, env)
         {
             self.engine.busy = true;
+            if self.engine.is_at_work() {
+                self.engine.counters.computing += time;
+            }
             env.after(time, What::Work(self.id));
         }
     }

@@ -367,6 +367,7 @@ fn draw_weather(random: &mut Random) -> Weather {
 fn draw_settings(random: &mut Random) -> Settings {
     let patience = Duration::from_millis(random.pick(&[1_000, 5_000, 30_000]));
     let members_max = random.pick(&[1, 2, 3, 4, 5, 5, 5]);
+    let micro_batches = random.pick(&[1, 2, 3, 4, 5, 8]);
     match random.below(4) {
         0 => {
             let size = random.range(1, members_max.min(3));
@@ -375,6 +376,7 @@ fn draw_settings(random: &mut Random) -> Settings {
                 members_min: 1,
                 members_max: size,
                 patience,
+                micro_batches,
             }
         }
         1 => {
@@ -384,6 +386,7 @@ fn draw_settings(random: &mut Random) -> Settings {
                 members_min: least,
                 members_max,
                 patience,
+                micro_batches,
             }
         }
         _ => Settings {
@@ -391,6 +394,7 @@ fn draw_settings(random: &mut Random) -> Settings {
             members_min: 1,
             members_max,
             patience,
+            micro_batches,
         },
     }
 }

@@ -11,7 +11,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -103,10 +103,17 @@ pub struct Replicas {
     others: Vec<ReplicaThread>,
 }
 
-/// Asks a computation under way to take no further micro-batch. Those that have
-/// begun are finished, so the sum holds whole micro-batches only.
+/// Asks a computation under way to take no further micro-batch, and tells how
+/// far it is. Those that have begun are finished, so the sum holds whole
+/// micro-batches only.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<Underway>);
+
+#[derive(Debug, Default)]
+struct Underway {
+    asked: AtomicBool,
+    finished: AtomicU64,
+}
 
 impl Stop {
     /// Not asked for.
@@ -116,12 +123,17 @@ impl Stop {
 
     /// Asks for it, from any thread; for good.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.asked.store(true, Ordering::Relaxed);
     }
 
     /// Whether it was asked for.
     pub fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.asked.load(Ordering::Relaxed)
+    }
+
+    /// Micro-batches that are in the sum since it began.
+    pub fn finished(&self) -> u64 {
+        self.0.finished.load(Ordering::Relaxed)
     }
 }
 
@@ -269,6 +281,7 @@ impl Share {
                 self.failed.store(true, Ordering::Relaxed);
                 return Err(error);
             }
+            self.stop.0.finished.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }

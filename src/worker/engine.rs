@@ -9,6 +9,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
@@ -60,13 +61,12 @@ pub(super) enum Answer {
     },
     /// The checkpoint isn't there any more: others have saved newer ones while
     /// we read it.
-    Gone {
-        task: Task,
-        error: EngineError,
-    },
+    Gone { task: Task, error: EngineError },
     Computed {
         task: Task,
         partial: Box<Partial>,
+        /// For so long the replicas were busy with it.
+        took: Duration,
     },
     Applied {
         task: Task,
@@ -283,7 +283,14 @@ impl Worker {
         if fresh {
             self.plan.clear(&mut partial, &kind);
         }
-        if self.faults.wants(Point::Compute, &kind) {
+        let began = Instant::now();
+        if let Some(pace) = self.faults.pace() {
+            for m in micro_batches {
+                let began = Instant::now();
+                replicas.compute(&self.plan, &kind, &[*m], &mut partial, stop)?;
+                pace.wait(began, stop);
+            }
+        } else if self.faults.wants(Point::Compute, &kind) {
             // The fault strikes in the middle of the share.
             let (first, rest) = micro_batches.split_at(micro_batches.len().min(1));
             replicas.compute(&self.plan, &kind, first, &mut partial, stop)?;
@@ -292,9 +299,14 @@ impl Worker {
         } else {
             replicas.compute(&self.plan, &kind, micro_batches, &mut partial, stop)?;
         }
+        let took = began.elapsed();
         let say = Arc::clone(&self.say);
         self.faults.computed(&kind, stop, move || {
-            say(Answer::Computed { task, partial });
+            say(Answer::Computed {
+                task,
+                partial,
+                took,
+            });
         });
         Ok(())
     }

@@ -11,15 +11,18 @@
 //!
 //! Several are separated by `;`. When one strikes, a line is appended to the
 //! file (or FIFO) that `EBBTIDE_FAULT_LOG` names, so that a test can prove that
-//! it did. Without the variable nothing of this does anything.
+//! it did. `EBBTIDE_PACE` makes computing slow (`pace.rs`). Without the variables
+//! nothing of this does anything.
 
 mod gate;
+mod pace;
 
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::gate::Gate;
+use self::pace::Pace;
 use crate::job::Kind;
 use crate::strategy::Stop;
 
@@ -86,6 +89,7 @@ pub(super) struct Faults {
     faults: Arc<[Fault]>,
     log: Option<Arc<str>>,
     drain: Arc<AtomicBool>,
+    pace: Option<Pace>,
 }
 
 impl Faults {
@@ -94,9 +98,8 @@ impl Faults {
     /// # Errors
     /// The word that is not understood.
     pub fn from_env() -> Result<Faults, String> {
-        let Ok(text) = std::env::var("EBBTIDE_FAULT") else {
-            return Ok(Faults::default());
-        };
+        let pace = Pace::from_env()?;
+        let text = std::env::var("EBBTIDE_FAULT").unwrap_or_default();
         let faults: Result<Vec<Fault>, String> = text
             .split(';')
             .filter(|part| !part.trim().is_empty())
@@ -106,6 +109,7 @@ impl Faults {
             faults: faults?.into(),
             log: std::env::var("EBBTIDE_FAULT_LOG").ok().map(Into::into),
             drain: Arc::default(),
+            pace,
         })
     }
 
@@ -114,6 +118,11 @@ impl Faults {
         self.faults
             .iter()
             .any(|f| f.point == point && (f.matches(kind) || f.is_held()))
+    }
+
+    /// How slow computing is to be.
+    pub fn pace(&self) -> Option<Pace> {
+        self.pace
     }
 
     /// Whether one waits for a checkpoint's shards.

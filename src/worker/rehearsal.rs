@@ -175,7 +175,11 @@ impl StandIn {
                 } => {
                     self.fill(&mut partial);
                     self.ready = Instant::now();
-                    Answer::Computed { task, partial }
+                    Answer::Computed {
+                        task,
+                        partial,
+                        took: Duration::ZERO,
+                    }
                 }
                 Ask::Apply { task, sum, totals } => {
                     self.took.push(self.ready.elapsed());

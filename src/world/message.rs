@@ -1,5 +1,7 @@
 //! What the two sides say to each other, as plain values.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Generation, GenerationRecord, Round, WorkerId};
@@ -79,12 +81,16 @@ pub struct Holdings {
 /// Counters that a worker tells with its progress; they only grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct WorkerCounters {
-    /// Micro-batch gradients computed.
+    /// Micro-batch gradients computed, those of a share at hand included.
     pub micro_batches: u64,
     /// Complete sums fetched from another process after a loss.
     pub sums_fetched: u64,
     /// Training steps whose update it has applied.
     pub steps: u64,
+    /// Micro-batches of training steps whose computing was timed.
+    pub timed: u64,
+    /// How long those took.
+    pub computing: Duration,
 }
 
 /// From a worker to the coordinator.

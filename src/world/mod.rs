@@ -25,15 +25,19 @@
 //! from `n` to `n + 1`. A round is a training step or an evaluation pass.
 
 mod assign;
+mod heard;
 mod ids;
 pub mod member;
 pub mod message;
 pub mod pool;
 pub mod reconcile;
 mod record;
+mod speed;
 
 pub mod membership;
 
 pub use assign::assign;
+pub use heard::Heard;
 pub use ids::{Generation, Round, WorkerId};
 pub use record::{FirstShares, GenerationRecord, Member, Origin};
+pub use speed::Speed;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::message::WorkerCounters;
-use super::{Generation, Member, Round, WorkerId};
+use super::{Generation, Heard, Member, Round, Speed, WorkerId};
 
 /// The control session of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,12 @@ pub struct Node {
     pub progress: (Generation, Round),
     /// What it has done so far.
     pub counters: WorkerCounters,
+    /// How fast it computes.
+    pub speed: Speed,
+    /// When it spoke.
+    pub heard: Heard,
+    /// When its count of micro-batches last grew.
+    pub worked: Duration,
     /// Members whose part of the round is missing there.
     pub awaits: Vec<WorkerId>,
     /// It asked to leave.
@@ -87,10 +93,3 @@ impl Node {
 
 /// All workers of a run, by id.
 pub type Pool = BTreeMap<WorkerId, Node>;
-
-/// How each worker is reached.
-pub fn directory(pool: &Pool) -> BTreeMap<WorkerId, Member> {
-    pool.iter()
-        .map(|(id, node)| (*id, node.member.clone()))
-        .collect()
-}

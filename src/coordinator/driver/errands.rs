@@ -11,8 +11,6 @@ use crate::collective::{ConnectError, ConnectionKind, Connector, Hello, RunTag};
 use crate::world::membership::Probe;
 use crate::world::{Generation, WorkerId};
 
-/// How long a process may take to say that it lives.
-const PROBE: Duration = Duration::from_secs(1);
 /// Between two tries while a process is on its way out.
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 /// Between two questions to a store that doesn't answer.
@@ -43,10 +41,10 @@ pub(super) struct Errands {
 
 impl Errands {
     /// Asks at a worker's peer address whether its process lives.
-    pub fn probe(&self, worker: WorkerId, address: String) {
+    pub fn probe(&self, worker: WorkerId, address: String, within: Duration) {
         let errands = self.clone();
         tokio::spawn(async move {
-            let asked = tokio::time::timeout(PROBE, errands.ask(worker, &address)).await;
+            let asked = tokio::time::timeout(within, errands.ask(worker, &address)).await;
             let probe = asked.unwrap_or(Probe::Silent);
             let _ = errands.found.send(Found::Probed(worker, probe)).await;
         });

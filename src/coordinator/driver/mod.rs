@@ -29,7 +29,7 @@ use crate::world::{Round, WorkerId};
 /// Shards of a checkpoint are at most this large, unless one tensor is.
 pub(crate) const SHARD_BYTES_MAX: usize = 256 << 20;
 /// How often time passes for the world.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(100);
 /// Findings that may wait.
 const FINDS: usize = 1024;
 /// A registration without a session is forgotten after so long; its worker
@@ -88,6 +88,7 @@ impl Driver {
     ) -> Result<Driver, CoordinatorError> {
         let micro_batches = config.job.train.micro_batches() as usize;
         let settings = Settings {
+            micro_batches: config.job.train.micro_batches(),
             start_size: match config.world_size {
                 WorldSize::Auto => config.world_size_min,
                 WorldSize::Workers(n) => n,
@@ -282,7 +283,11 @@ impl Driver {
             match command {
                 Command::Persist(durable) => self.report.persist(&durable, commands.as_slice())?,
                 Command::Send(worker, message) => self.send(worker, message.into())?,
-                Command::Probe(worker, address) => self.errands.probe(worker, address),
+                Command::Probe {
+                    worker,
+                    address,
+                    within,
+                } => self.errands.probe(worker, address, within),
                 Command::FindStart => self.errands.find_start(),
                 Command::Note(note) => {
                     let now = self.now();

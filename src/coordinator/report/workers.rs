@@ -226,7 +226,7 @@ fn install_reason(cause: &Cause) -> InstallReason {
 fn leave_reason(departure: &Departure) -> LeaveReason {
     match departure {
         Departure::Gone | Departure::Unreachable | Departure::Said(_) => LeaveReason::Lost,
-        Departure::Silent | Departure::Unanswered => LeaveReason::Silent,
+        Departure::Silent | Departure::Vanished | Departure::Unanswered => LeaveReason::Silent,
         Departure::Hung | Departure::Conflicting | Departure::CutOff { .. } => LeaveReason::Evicted,
         Departure::Drained(_) => LeaveReason::Drained,
     }

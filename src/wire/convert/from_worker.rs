@@ -1,5 +1,7 @@
 //! What a worker says.
 
+use std::time::Duration;
+
 use super::super::control as pb;
 use super::super::control::worker_message::Body as FromBody;
 use super::{WireError, generation, need, round};
@@ -34,6 +36,8 @@ impl From<FromWorker> for FromBody {
                     micro_batches: counters.micro_batches,
                     sums_fetched: counters.sums_fetched,
                     steps: counters.steps,
+                    timed: counters.timed,
+                    computing_us: counters.computing.as_micros() as u64,
                 }),
                 awaits: awaits.iter().map(|w| w.0).collect(),
             }),
@@ -96,6 +100,8 @@ impl TryFrom<FromBody> for FromWorker {
                         micro_batches: c.micro_batches,
                         sums_fetched: c.sums_fetched,
                         steps: c.steps,
+                        timed: c.timed,
+                        computing: Duration::from_micros(c.computing_us),
                     },
                     awaits: m.awaits.into_iter().map(WorkerId).collect(),
                 }

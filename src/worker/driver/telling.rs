@@ -47,7 +47,10 @@ impl Driver {
         self.told = Instant::now();
         if let Some(round) = self.member.round() {
             let generation = self.member.installed();
-            let counters = self.counters;
+            let mut counters = self.counters;
+            if self.computing.is_some() {
+                counters.micro_batches += self.stop.finished();
+            }
             let exchange = self.member.exchange();
             let done = self.computing.is_none();
             let awaits = exchange.filter(|_| done).map(|x| x.awaits());

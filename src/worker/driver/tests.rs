@@ -2,6 +2,7 @@
 //! when the test does, and a coordinator whose words are the test's.
 
 use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
@@ -125,7 +126,11 @@ impl Stage {
         partial.sum = vec![1; SHAPE.values];
         partial.totals = crate::exact::Totals::new(SHAPE.metrics, SHAPE.parameters);
         partial.totals.add_empty(0);
-        self.answers(Answer::Computed { task, partial });
+        self.answers(Answer::Computed {
+            task,
+            partial,
+            took: Duration::ZERO,
+        });
     }
 
     /// What it said to the coordinator since it was last asked.

@@ -40,12 +40,20 @@ impl Driver {
                 tracing::warn!(%error, "asking for a newer checkpoint");
                 self.event(Event::CheckpointGone { task });
             }
-            Answer::Computed { task, partial } => {
+            Answer::Computed {
+                task,
+                partial,
+                took,
+            } => {
                 self.rounds.partial = *partial;
                 if self.computing.take_if(|asked| *asked == task).is_some() {
                     let held: Vec<u32> = self.rounds.partial.totals.contributed.iter().collect();
-                    self.counters.micro_batches +=
-                        u64::from((held.len() as u32).saturating_sub(self.counted));
+                    let computed = u64::from((held.len() as u32).saturating_sub(self.counted));
+                    self.counters.micro_batches += computed;
+                    if matches!(self.kind, Kind::Train { .. }) {
+                        self.counters.timed += computed;
+                        self.counters.computing += took;
+                    }
                     self.event(Event::Computed { task, held });
                 }
             }

@@ -16,6 +16,8 @@ pub struct Settings {
     pub start_size: usize,
     /// Fewer members than this pause.
     pub members_min: usize,
+    /// Micro-batches in a step.
+    pub micro_batches: u32,
     /// No more members than this; never more than micro-batches in a step.
     pub members_max: usize,
     /// How long a process may be silent where it has to answer.
@@ -89,8 +91,15 @@ pub enum Command {
     Persist(Durable),
     /// Send on the worker's session, if it has one.
     Send(WorkerId, ToWorker),
-    /// Try to connect to its peer address.
-    Probe(WorkerId, String),
+    /// Ask at a worker's peer address whether its process lives.
+    Probe {
+        /// Whose.
+        worker: WorkerId,
+        /// Where.
+        address: String,
+        /// After so long no answer is one.
+        within: Duration,
+    },
     /// Find the newest checkpoint that verifies.
     FindStart,
     /// Tell people.

@@ -3,8 +3,10 @@
 
 use super::*;
 
-/// A round that takes so many times the longest one before it is stuck.
+/// A round that takes so many times the longest of the last ones is stuck.
 const TIMES_THE_LONGEST: u32 = 10;
+/// So many are the last ones.
+const RECENT: usize = 16;
 /// What members say of themselves is so old at most: what has looked alike for
 /// longer is no glimpse of messages under way.
 const OUTDATED_AFTER: Duration = Duration::from_secs(3);
@@ -29,7 +31,8 @@ impl World {
     pub(super) fn advance(&mut self, now: Duration, round: Round) {
         if round > self.reached {
             if matches!(self.phase, Phase::Running) {
-                self.longest = self.longest.max(now.saturating_sub(self.advanced));
+                self.recent.truncate(RECENT - 1);
+                self.recent.push_front(now.saturating_sub(self.advanced));
             }
             (self.reached, self.advanced) = (round, now);
         }
@@ -37,16 +40,21 @@ impl World {
 
     /// Whom the members wait for, and of those who wait for nobody themselves.
     /// If there are only the former, they wait in a circle: for each other.
-    fn holding_up(&self) -> HeldUpBy {
+    pub(super) fn holding_up(&self, now: Duration) -> HeldUpBy {
         let members = self.current.iter().flat_map(|r| &r.members);
         let nodes: Vec<(WorkerId, &Node)> = members
             .filter_map(|m| Some((m.id, self.pool.get(&m.id)?)))
             .collect();
-        let awaited: BTreeSet<WorkerId> = nodes
+        // What one said before it fell silent is not what it waits for now.
+        let waiting: Vec<&(WorkerId, &Node)> = nodes
+            .iter()
+            .filter(|(_, n)| !n.awaits.is_empty() && !self.is_quiet(now, n))
+            .collect();
+        let awaited: BTreeSet<WorkerId> = waiting
             .iter()
             .flat_map(|(_, n)| n.awaits.iter().copied())
             .collect();
-        let waits = |w: &WorkerId| nodes.iter().any(|(m, n)| m == w && !n.awaits.is_empty());
+        let waits = |w: &WorkerId| waiting.iter().any(|(m, _)| m == w);
         let idle: BTreeSet<WorkerId> = awaited.iter().copied().filter(|w| !waits(w)).collect();
         match idle.is_empty() {
             false => HeldUpBy::Members(idle),
@@ -58,21 +66,21 @@ impl World {
     /// Whom the round waits for, if it takes long enough for people to ask.
     pub(super) fn held_up_by(&self, now: Duration) -> HeldUpBy {
         match now.saturating_sub(self.advanced) >= TOLD_AFTER {
-            true => self.holding_up(),
+            true => self.holding_up(now),
             false => HeldUpBy::Nobody,
         }
     }
 
-    /// Whoever holds the others up far beyond what a round has ever taken goes;
-    /// its share is computed by them. Members that wait for each other have lost
+    /// Whoever holds the others up far beyond what rounds take, and finishes no
+    /// micro-batch meanwhile, goes; its share is computed by them. Members that wait for each other have lost
     /// something on the way: they exchange the round anew, from what they hold.
     pub(super) fn end_standstill(&mut self, now: Duration) {
         let patience = self.settings.patience;
-        let limit = match self.longest {
-            Duration::ZERO => patience * PATIENCE_AT_FIRST,
-            longest => patience.max(longest.saturating_mul(TIMES_THE_LONGEST)),
+        let limit = match self.recent.iter().max() {
+            None => patience * PATIENCE_AT_FIRST,
+            Some(longest) => patience.max(longest.saturating_mul(TIMES_THE_LONGEST)),
         };
-        let held_up = self.holding_up();
+        let held_up = self.holding_up(now);
         if held_up != self.held_up.0 {
             self.held_up = (held_up.clone(), now);
         }
@@ -84,7 +92,10 @@ impl World {
             HeldUpBy::Nobody => {}
             HeldUpBy::Members(idle) => {
                 for worker in idle {
-                    self.evict(now, worker, Departure::Hung);
+                    let worked = self.pool.get(&worker).map_or(Duration::ZERO, |n| n.worked);
+                    if now.saturating_sub(worked) >= limit {
+                        self.evict(now, worker, Departure::Hung);
+                    }
                 }
             }
             HeldUpBy::EachOther(members) => self.prepare(now, Cause::Standstill(members)),

@@ -71,7 +71,7 @@ impl World {
         for worker in self.required() {
             if let Some(node) = self.pool.get(&worker) {
                 let address = node.member.address.clone();
-                self.out.push(Command::Probe(worker, address));
+                self.probe(worker, address);
             }
         }
     }

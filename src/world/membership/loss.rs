@@ -1,8 +1,10 @@
 //! Losses: what counts as evidence, and how the survivors go on.
 
-use super::super::pool::directory;
 use super::super::reconcile::{self, Plan, Situation, reconcile};
 use super::*;
+
+/// How long a process may take to say that it lives.
+const PROBE: Duration = Duration::from_secs(1);
 
 impl World {
     /// Processes whose word is needed before a new world is decided: members,
@@ -27,6 +29,14 @@ impl World {
             .collect()
     }
 
+    pub(super) fn probe(&mut self, worker: WorkerId, address: String) {
+        self.out.push(Command::Probe {
+            worker,
+            address,
+            within: PROBE,
+        });
+    }
+
     pub(super) fn session_broken(&mut self, now: Duration, worker: WorkerId) {
         let Some(node) = self.pool.get_mut(&worker) else {
             return;
@@ -40,7 +50,7 @@ impl World {
             self.saving = None;
         }
         let address = node.member.address.clone();
-        self.out.push(Command::Probe(worker, address));
+        self.probe(worker, address);
     }
 
     /// Whether what a member says of its connections in this generation still
@@ -76,7 +86,7 @@ impl World {
         if node.accused.is_none() {
             node.accused = Some((by, generation));
             let address = node.member.address.clone();
-            self.out.push(Command::Probe(peer, address));
+            self.probe(peer, address);
         }
     }
 
@@ -102,7 +112,7 @@ impl World {
                 self.depart(now, worker, Departure::Unreachable);
             }
             (_, Some((by, generation))) => self.exchange_broken(now, by, worker, generation),
-            (_, None) => {}
+            (_, None) => self.asked_quiet(now, worker, probe),
         }
     }
 
@@ -284,7 +294,7 @@ impl World {
             generation: p.generation,
             current,
             reports: &p.reports,
-            nodes: &directory(&self.pool),
+            nodes: &self.directory(),
             leaving: &leaving,
             admit: current.paused,
             members_min: self.settings.members_min,

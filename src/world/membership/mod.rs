@@ -22,13 +22,15 @@ mod hung;
 mod lease;
 mod loss;
 mod planned;
+mod quiet;
 mod reason;
+mod shares;
 mod start;
 mod status;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub use event::{Command, Durable, Event, Note, Outcome, Probe, Settings};
@@ -36,7 +38,7 @@ pub use reason::{Cause, Departure};
 
 use super::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
 use super::pool::{Approach, Node, Pool, Session};
-use super::{Generation, GenerationRecord, Member, Origin, Round, WorkerId};
+use super::{Generation, GenerationRecord, Heard, Member, Origin, Round, WorkerId};
 
 #[derive(Clone, Debug)]
 enum Phase {
@@ -102,8 +104,12 @@ pub struct World {
     reached: Round,
     /// When that was last news.
     advanced: Duration,
-    /// The longest that a round has taken.
-    longest: Duration,
+    /// How long the last rounds have taken.
+    recent: VecDeque<Duration>,
+    /// The last tick.
+    ticked: Duration,
+    /// Since when other shares would be better, and when they were last changed.
+    uneven: (Option<Duration>, Option<Duration>),
     /// The longest that any worker trains on without a coordinator.
     trains_on: Duration,
     /// Whom the round in hand waits for, and since when.
@@ -149,7 +155,9 @@ impl World {
             stopping: false,
             reached: Round(0),
             advanced: now,
-            longest: Duration::ZERO,
+            recent: VecDeque::new(),
+            ticked: now,
+            uneven: (None, None),
             trains_on: durable.trains_on,
             held_up: (hung::HeldUpBy::Nobody, now),
             asked: now,
@@ -222,6 +230,7 @@ impl World {
         if !self.pool.contains_key(&worker) {
             return; // the last words of a session that has been given up
         }
+        self.heard(now, worker);
         match message {
             FromWorker::Hello(_) => {} // the session's first message, taken by the rim
             FromWorker::Report {
@@ -237,6 +246,10 @@ impl World {
                 awaits,
             } => {
                 if let Some(node) = self.pool.get_mut(&worker) {
+                    if counters.micro_batches > node.counters.micro_batches {
+                        node.worked = now;
+                    }
+                    node.speed.learn(&counters);
                     node.counters = counters;
                     node.awaits = awaits;
                 }

@@ -66,11 +66,19 @@ impl World {
             .map(|(_, n)| n.member.clone())
             .take(room)
             .collect();
-        if drained.is_empty() && joiners.is_empty() {
+        let uneven = self.is_uneven(now);
+        if drained.is_empty() && joiners.is_empty() && !uneven {
             return;
+        }
+        if uneven {
+            self.uneven = (None, Some(now));
         }
         let unconfirmed: BTreeSet<WorkerId> = joiners.iter().map(|m| m.id).collect();
         members.extend(joiners);
+        let weighed = self.directory();
+        for member in &mut members {
+            member.weight = weighed.get(&member.id).map_or(member.weight, |m| m.weight);
+        }
         let still_leaving: Vec<WorkerId> = current
             .leavers
             .iter()
@@ -349,6 +357,7 @@ fn change_reason(joiners: &BTreeSet<WorkerId>, drained: &[WorkerId]) -> String {
     match (joiners.is_empty(), drained.is_empty()) {
         (false, false) => format!("worker {joined} joins, worker {left} drains"),
         (false, true) => format!("worker {joined} joins"),
-        _ => format!("worker {left} drains"),
+        (true, false) => format!("worker {left} drains"),
+        (true, true) => "the shares follow the workers' speeds".into(),
     }
 }

@@ -13,6 +13,8 @@ pub enum Departure {
     Gone,
     /// Neither the coordinator nor its peers reach its host.
     Unreachable,
+    /// It fell silent while others waited for it, and didn't answer when asked.
+    Vanished,
     /// It had no session for too long, and the rounds stood still.
     Silent,
     /// It did not say what it holds when the others waited for it.
@@ -37,6 +39,7 @@ impl fmt::Display for Departure {
         match self {
             Departure::Gone => f.write_str("its process is gone"),
             Departure::Unreachable => f.write_str("neither we nor its peers reach it"),
+            Departure::Vanished => f.write_str("it fell silent and does not answer"),
             Departure::Silent => f.write_str("silent for too long"),
             Departure::Unanswered => f.write_str("did not answer in time"),
             Departure::Hung => f.write_str("the others waited too long for its part"),

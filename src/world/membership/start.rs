@@ -31,6 +31,7 @@ impl World {
                 return self.send(worker, ToWorker::Release(ReleaseReason::Drained));
             }
             node.session = Session::Open;
+            node.heard = Heard::first(now);
             node.accused = None;
             node.told = holdings.fence;
             node.leaving = node.leaving.take().or(asked);
@@ -52,6 +53,9 @@ impl World {
             told: Generation::NONE,
             progress: (holdings.installed, holdings.round.unwrap_or_default()),
             counters: Default::default(),
+            speed: Default::default(),
+            heard: Heard::first(now),
+            worked: now,
             awaits: Vec::new(),
             leaving: asked,
             accused: None,
@@ -132,11 +136,9 @@ impl World {
             .iter()
             .flat_map(|r| r.members.iter().map(|m| (m.id, m.address.clone())))
             .collect();
-        self.out.extend(
-            members
-                .into_iter()
-                .map(|(id, address)| Command::Probe(id, address)),
-        );
+        members
+            .into_iter()
+            .for_each(|(worker, address)| self.probe(worker, address));
     }
 
     /// A recorded member is known to be gone, or has been silent for too long.
@@ -350,11 +352,13 @@ impl World {
     }
 
     pub(super) fn tick(&mut self, now: Duration) {
+        self.excuse_all_after_a_pause(now);
         for worker in self.silent(now) {
             self.depart(now, worker, Departure::Silent);
         }
         if matches!(self.phase, Phase::Running | Phase::Preparing(_)) {
             self.ask_the_silent(now);
+            self.ask_the_quiet(now);
         }
         let overdue = |since: Duration| now.saturating_sub(since) >= self.settings.patience;
         match &self.phase {
@@ -366,6 +370,7 @@ impl World {
             }
             Phase::Running => {
                 self.end_standstill(now);
+                self.even_out(now);
                 if self.closes() {
                     self.save_before_leaving();
                 }

@@ -72,11 +72,7 @@ fn no_second_world_begins_while_members_that_nobody_hears_may_still_train() {
     assert_eq!(c.members(), [1, 2], "they may have noticed later than we");
     let (who, _) = c.world.waiting(c.now).expect("it waits");
     assert_eq!(who, ["worker 1 (node 1)", "worker 2 (node 2)"]);
-    let asked = |w: u64| {
-        c.done
-            .iter()
-            .any(|d| matches!(d, Command::Probe(p, _) if *p == worker(w)))
-    };
+    let asked = |w: u64| c.done.contains(&probe(w));
     assert!(asked(1) && asked(2), "it asks again whether they live");
     c.later(Duration::from_secs(20));
     assert!(c.done.contains(&Command::FindStart), "{:?}", c.done);
@@ -124,7 +120,7 @@ fn a_broken_exchange_is_made_anew() {
             generation,
         },
     );
-    assert_eq!(c.done, [Command::Probe(worker(2), "node:2".into())]);
+    assert_eq!(c.done, [probe(2)]);
     c.on(Event::Probed(worker(2), Probe::Accepted));
     assert!(c.is_told(1, "Prepare") && c.is_told(2, "Prepare"));
     c.everybody_reports(&[1, 2], 0);

@@ -3,6 +3,8 @@
 mod follow;
 mod loss;
 mod planned;
+mod quiet;
+mod shares;
 mod start;
 
 use super::*;
@@ -31,12 +33,22 @@ struct Coordinator {
     done: Vec<Command>,
 }
 
+/// The question whether a process lives, as every rule but that of the quiet asks it.
+fn probe(id: u64) -> Command {
+    Command::Probe {
+        worker: worker(id),
+        address: format!("node:{id}"),
+        within: Duration::from_secs(1),
+    }
+}
+
 fn settings(start_size: usize, members_min: usize, members_max: usize) -> Settings {
     Settings {
         start_size,
         members_min,
         members_max,
         patience: PATIENCE,
+        micro_batches: 8,
     }
 }
 
@@ -214,10 +226,7 @@ impl Coordinator {
 
     fn dies(&mut self, id: u64) {
         self.on(Event::SessionBroken(worker(id)));
-        assert_eq!(
-            self.done,
-            [Command::Probe(worker(id), format!("node:{id}"))]
-        );
+        assert_eq!(self.done, [probe(id)]);
         self.on(Event::Probed(worker(id), Probe::Refused));
     }
 

@@ -1,0 +1,144 @@
+//! What membership costs when computing is replaced by waiting
+//! (`EBBTIDE_PACE`), so that the protocol is measured and not a few busy cores:
+//! the MNIST job, real processes, steps of about 50 ms.
+//!
+//! ```text
+//! cargo bench --bench paced            # all parts
+//! cargo bench --bench paced -- join    # uneven, join or checkpoint
+//! ```
+//!
+//! - uneven: two nodes, and one that is 3 or 10 times slower, M = 32;
+//!   throughput against the sum of the three nodes' speeds;
+//! - join: the others' steps while a worker joins, against their steps before;
+//! - checkpoint: steps with a checkpoint every 20 steps against steps without.
+
+#[path = "support/fleet.rs"]
+mod fleet;
+
+use std::path::Path;
+use std::time::Duration;
+
+use fleet::{Fleet, Worker};
+
+fn main() {
+    let parts: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |part: &str| {
+        let named = parts.iter().filter(|p| !p.starts_with('-'));
+        named.clone().count() == 0 || named.clone().any(|p| p == part)
+    };
+    let folder = std::env::temp_dir().join(format!("ebbtide-paced-{}", std::process::id()));
+    for (part, run) in [
+        ("uneven", uneven as fn(&Path)),
+        ("join", join),
+        ("checkpoint", checkpoint),
+    ] {
+        if wanted(part) {
+            std::fs::create_dir_all(&folder).expect("a temporary folder");
+            run(&folder);
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+    }
+}
+
+/// M = 32: the global batch of 64 in micro-batches of 2.
+const FINE: &str = "train.micro_batch=2";
+
+fn uneven(folder: &Path) {
+    println!("uneven: two nodes of 3 ms a micro-batch and one slower, M = 32");
+    println!(
+        "{:>10} {:>12} {:>12} {:>8}",
+        "slower", "step ms", "ideal ms", "speed"
+    );
+    for times in [3, 10] {
+        let mut fleet = Fleet::start(&folder.join(times.to_string()), 3, &[FINE]);
+        let pace = format!("{}ms", 3 * times);
+        let crew: Vec<Worker> = ["3ms", "3ms", &pace].map(|p| fleet.worker_at(p)).into();
+        crew.iter().for_each(Worker::wait_for_contribution);
+        std::thread::sleep(Duration::from_secs(6)); // until the shares follow
+        let step = median(&gaps(&crew[0], 10.0));
+        let ideal = 32.0 / (2.0 / 3.0 + 1.0 / f64::from(3 * times));
+        let speed = ideal / step * 100.0;
+        println!("{times:>9}x {step:>12.1} {ideal:>12.1} {speed:>7.1}%");
+    }
+}
+
+fn join(folder: &Path) {
+    println!("join: three workers, steps of about 50 ms, while a fourth joins");
+    let mut fleet = Fleet::start(folder, 3, &[FINE]);
+    let crew: Vec<Worker> = (0..3).map(|_| fleet.worker_at("5ms")).collect();
+    crew.iter().for_each(Worker::wait_for_contribution);
+    let (mut usual, mut meanwhile, mut rise) = (vec![], vec![], vec![]);
+    for _ in 0..5 {
+        let before = gaps(&crew[0], 3.0);
+        let begun = fleet::now();
+        let joiner = fleet.worker_at("5ms");
+        joiner.wait_for_contribution();
+        let joined = joiner.first_contribution().expect("it contributed").time;
+        // Up to its first step as a member; from then on shares are smaller.
+        let lines = crew[0].lines();
+        let during: Vec<f64> = lines
+            .iter()
+            .map(|l| l.time)
+            .filter(|t| (begun..joined).contains(t))
+            .collect();
+        let during = differences(&during);
+        rise.push(median(&during) / median(&before) * 100.0 - 100.0);
+        usual.extend(before);
+        meanwhile.extend(during);
+        drop(joiner);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let longest = meanwhile.iter().copied().fold(0.0, f64::max);
+    println!(
+        "step before {:.1} ms, while one joins {:.1} ms ({:+.1} %), longest {:.1} ms ({:.2} steps), {} steps in 5 joins",
+        median(&usual),
+        median(&meanwhile),
+        median(&rise),
+        longest,
+        longest / median(&usual),
+        meanwhile.len()
+    );
+}
+
+fn checkpoint(folder: &Path) {
+    println!("checkpoint: two workers, steps of about 50 ms, 407,050 parameters with Adam");
+    let step = |every: &str| {
+        let settings = format!("checkpoint.every={every} steps");
+        let mut fleet = Fleet::start(&folder.join(every), 2, &[FINE, &settings]);
+        let crew: Vec<Worker> = (0..2).map(|_| fleet.worker_at("3ms")).collect();
+        crew.iter().for_each(Worker::wait_for_contribution);
+        mean(&gaps(&crew[0], 15.0))
+    };
+    let (without, with) = (step("1000000"), step("20"));
+    println!(
+        "mean step without {without:.2} ms, with a checkpoint every 20 steps {with:.2} ms ({:+.2} %)",
+        with / without * 100.0 - 100.0
+    );
+}
+
+/// Times between the steps that a worker applies in the next `seconds`, in ms.
+fn gaps(worker: &Worker, seconds: f64) -> Vec<f64> {
+    let begun = fleet::now();
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    let times: Vec<f64> = worker.lines().iter().map(|l| l.time).collect();
+    differences(
+        &times
+            .into_iter()
+            .filter(|t| *t >= begun)
+            .collect::<Vec<_>>(),
+    )
+}
+
+fn differences(times: &[f64]) -> Vec<f64> {
+    times.windows(2).map(|w| (w[1] - w[0]) * 1e3).collect()
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
