@@ -86,6 +86,9 @@ pub(super) struct JobArgs {
     /// Members beyond which workers stay idle.
     #[arg(long, value_name = "N", env = "EBBTIDE_MAX_WORLD_SIZE")]
     pub max_world_size: Option<usize>,
+    /// Workers beyond that follow, to take a lost member's share in the same step.
+    #[arg(long, value_name = "N", default_value_t = 0, env = "EBBTIDE_SPARES")]
+    pub spares: usize,
     /// Seconds that a worker may be silent where it has to answer.
     #[arg(long, value_name = "S", default_value = "30", value_parser = seconds, env = "EBBTIDE_PATIENCE")]
     pub patience: Duration,

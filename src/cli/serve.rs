@@ -97,6 +97,7 @@ pub(super) fn assemble(
         world_size,
         world_size_min: common.min_world_size,
         world_size_max: common.max_world_size,
+        spares: common.spares,
         listen,
         public_host: None,
         checkpoint: common.checkpoint.clone(),

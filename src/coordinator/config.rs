@@ -72,6 +72,8 @@ pub struct Config {
     pub world_size_min: usize,
     /// `--max-world-size`.
     pub world_size_max: Option<usize>,
+    /// Workers beyond that follow.
+    pub spares: usize,
     /// `--listen`.
     pub listen: String,
     /// `--public-host`: what nodes are told to join at.
@@ -220,6 +222,7 @@ mod tests {
             world_size,
             world_size_min: min,
             world_size_max: max,
+            spares: 0,
             listen: String::new(),
             public_host: None,
             checkpoint: None,

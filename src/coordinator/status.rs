@@ -69,6 +69,7 @@ fn role(world: &World, worker: WorkerId) -> &'static str {
         (_, _, Approach::Idle) => "idle",
         (_, _, Approach::Restoring) => "restoring",
         (_, _, Approach::Following { .. }) => "following",
+        (_, _, Approach::Ready { .. }) if world.is_spare(worker) => "spare",
         (_, _, Approach::Ready { .. }) => "ready",
     }
 }

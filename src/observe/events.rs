@@ -187,6 +187,8 @@ pub enum Event {
         generation: Generation,
         #[serde(with = "labels")]
         members: Vec<WorkerId>,
+        /// Their shares of the work, relative to each other.
+        weights: Vec<u32>,
         base: u64,
         step: u64,
         reason: InstallReason,
@@ -271,6 +273,8 @@ pub enum Event {
         minimum: u64,
         step: u64,
     },
+    /// The world is full; this one follows, to take a lost member's place.
+    HotSpare { worker: WorkerId, name: String },
     /// The world is full: these help nobody.
     IdleWorkers {
         workers: Vec<String>,
@@ -327,6 +331,7 @@ impl Event {
             Event::EpochEnded { .. } => "epoch_ended",
             Event::Stalled { .. } => "stalled",
             Event::Paused { .. } => "paused",
+            Event::HotSpare { .. } => "hot_spare",
             Event::IdleWorkers { .. } => "idle_workers",
             Event::EarlyStopped { .. } => "early_stopped",
             Event::Finished { .. } => "finished",

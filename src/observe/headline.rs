@@ -129,6 +129,10 @@ impl Event {
                 };
                 said(Tone::Warning, text)
             }
+            Event::HotSpare { worker, name } => said(
+                Tone::Good,
+                format!("  worker {worker} ({name}) follows as a hot spare"),
+            ),
             Event::IdleWorkers {
                 workers,
                 micro_batches,

@@ -16,7 +16,7 @@ use crate::world::{Generation, Round, WorkerId};
 const SILENCE: Duration = Duration::from_secs(13);
 
 /// One end of a connection that breaks may learn of it so much later.
-const LATE_NEWS: Duration = Duration::from_millis(500);
+const LATE_NEWS: Duration = Duration::from_secs(3);
 
 /// How fast everything is in this run.
 #[derive(Clone, Debug)]

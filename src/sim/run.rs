@@ -367,6 +367,7 @@ fn draw_weather(random: &mut Random) -> Weather {
 fn draw_settings(random: &mut Random) -> Settings {
     let patience = Duration::from_millis(random.pick(&[1_000, 5_000, 30_000]));
     let members_max = random.pick(&[1, 2, 3, 4, 5, 5, 5]);
+    let spares = random.pick(&[0, 0, 1, 2]);
     let micro_batches = random.pick(&[1, 2, 3, 4, 5, 8]);
     match random.below(4) {
         0 => {
@@ -377,6 +378,7 @@ fn draw_settings(random: &mut Random) -> Settings {
                 members_max: size,
                 patience,
                 micro_batches,
+                spares,
             }
         }
         1 => {
@@ -387,6 +389,7 @@ fn draw_settings(random: &mut Random) -> Settings {
                 members_max,
                 patience,
                 micro_batches,
+                spares,
             }
         }
         _ => Settings {
@@ -395,6 +398,7 @@ fn draw_settings(random: &mut Random) -> Settings {
             members_max,
             patience,
             micro_batches,
+            spares,
         },
     }
 }

@@ -22,9 +22,10 @@ pub struct Situation<'a> {
     pub nodes: &'a BTreeMap<WorkerId, Member>,
     /// Those that asked to leave.
     pub leaving: &'a BTreeSet<WorkerId>,
-    /// Whether processes outside `current` that hold the right state may enter
-    /// right away: at the start, and while the world is paused.
-    pub admit: bool,
+    /// Processes outside `current` that may enter right away if they hold the
+    /// right state and there is room: whoever comes to a paused world, and hot
+    /// spares in place of the lost.
+    pub admit: &'a BTreeSet<WorkerId>,
     /// Fewer members than this pause.
     pub members_min: usize,
     /// No more members than this.
@@ -150,15 +151,17 @@ fn members(s: &Situation, base: Round, can_fetch: bool) -> (Vec<WorkerId>, Vec<W
         .map(|m| m.id)
         .filter(|w| s.reports.get(w).is_some_and(fits))
         .collect();
-    let at_base = s
-        .reports
-        .iter()
-        .filter(|(_, h)| h.round == Some(base))
-        .map(|(w, _)| *w);
-    let others: Vec<WorkerId> = at_base.filter(|w| !s.current.has(*w)).collect();
-    if s.admit || is_orphaned(s) {
-        members.extend(others.iter().filter(|w| !s.leaving.contains(w)));
-    }
+    // Only a hot spare is worth the wait for a sum.
+    let spares = !s.current.paused && !is_orphaned(s);
+    let at_hand = |h: &Holdings| h.round == Some(base) || (spares && fits(h));
+    let outside = s.reports.iter().filter(|(w, _)| !s.current.has(**w));
+    let others: Vec<WorkerId> = outside
+        .filter(|(_, h)| at_hand(h))
+        .map(|(w, _)| *w)
+        .collect();
+    let admitted = |w: &&WorkerId| s.admit.contains(w) || is_orphaned(s);
+    let stays = |w: &&WorkerId| !s.leaving.contains(w);
+    members.extend(others.iter().filter(admitted).filter(stays));
     if members.is_empty() {
         members = others; // those that leave hold the only state
     }

@@ -46,7 +46,7 @@ struct Case {
     current: GenerationRecord,
     reports: BTreeMap<WorkerId, Holdings>,
     leaving: BTreeSet<WorkerId>,
-    admit: bool,
+    admit: BTreeSet<WorkerId>,
     members_min: usize,
     members_max: usize,
     checkpoint: Round,
@@ -60,7 +60,7 @@ fn case(current: GenerationRecord, reports: &[(u64, Holdings)]) -> Case {
             .map(|(id, h)| (worker(*id), h.clone()))
             .collect(),
         leaving: BTreeSet::new(),
-        admit: false,
+        admit: BTreeSet::new(),
         members_min: 1,
         members_max: 8,
         checkpoint: Round(0),
@@ -76,7 +76,7 @@ impl Case {
             reports: &self.reports,
             nodes: &nodes,
             leaving: &self.leaving,
-            admit: self.admit,
+            admit: &self.admit,
             members_min: self.members_min,
             members_max: self.members_max,
             checkpoint: self.checkpoint,
@@ -211,12 +211,32 @@ fn a_paused_world_takes_in_whoever_has_caught_up() {
         current,
         &[(1, at(4, &[0])), (7, at(4, &[])), (8, at(3, &[]))],
     );
-    case.admit = true;
+    case.admit = [7, 8].map(worker).into();
     case.members_min = 2;
     let plan = case.plan();
     assert_eq!(ids(&plan), [1, 7], "worker 8 is not there yet");
     assert!(!plan.record.paused);
     assert_eq!(first(&plan), [(1, vec![0, 2, 4]), (7, vec![1, 3, 5])]);
+}
+
+#[test]
+fn a_hot_spare_takes_the_share_of_a_lost_member() {
+    let reports = [(1, at(4, &[0, 1, 2])), (9, at(4, &[]))];
+    let mut case = case(world(&[1, 2]), &reports);
+    case.admit = [9].map(worker).into();
+    let plan = case.plan();
+    assert_eq!(ids(&plan), [1, 9]);
+    assert_eq!(first(&plan), [(1, vec![0, 1, 2]), (9, vec![3, 4, 5])]);
+}
+
+#[test]
+fn a_hot_spare_that_lacks_the_last_sum_fetches_it() {
+    let reports = [(1, at(4, &[0, 1, 2])), (8, at(2, &[])), (9, at(3, &[]))];
+    let mut case = case(world(&[1, 2]), &reports);
+    case.admit = [8, 9].map(worker).into();
+    let plan = case.plan();
+    assert_eq!(ids(&plan), [1, 9], "worker 8 is too far behind");
+    assert_eq!(plan.record.source.map(|m| m.id), Some(worker(1)));
 }
 
 #[test]

@@ -9,12 +9,14 @@
 //! | `losses` | one is killed, in each phase; two; the last holder of a sum |
 //! | `changes` | drained, joining, both, and losses in the middle of it |
 //! | `fleets` | all of them vanish |
+//! | `spares` | hot spares take the places of the lost |
 //! | `random` | anything, from a printed seed |
 
 mod changes;
 mod fleets;
 mod losses;
 mod random;
+mod spares;
 mod worlds;
 
 /// Two epochs of 41 steps, the last with 40 samples; 8 micro-batches a step.

@@ -1,7 +1,5 @@
 //! Questions to what a run has left behind.
 
-use std::collections::BTreeMap;
-
 use ebbtide::world::assign;
 use serde_json::Value;
 
@@ -37,6 +35,13 @@ impl Outcome {
         training.map(|entry| entry["step"].as_u64().unwrap())
     }
 
+    /// The first training step whose sum this worker was a member for.
+    pub fn first_contribution(&self, name: &str) -> u64 {
+        let mut entries = self.ledgers[name].iter();
+        let first = entries.find(|e| e["member"] == true && e["evaluation"] == false);
+        first.expect("it contributed")["step"].as_u64().unwrap()
+    }
+
     /// What has to hold for every run.
     pub(super) fn check(&self) {
         assert_eq!(self.summary["status"], "finished");
@@ -59,25 +64,14 @@ impl Outcome {
     /// After each loss no more was computed again than the lost ones' shares.
     fn check_recomputed(&self) {
         let micro_batches = self.reference.plan.job.train.micro_batches();
-        let weights: BTreeMap<&str, u32> = self
-            .events("worker_registered")
-            .map(|e| (text(e, "worker"), weight(text(e, "devices"))))
-            .collect();
-        let (mut before, mut base, mut sum) = (Vec::new(), None, 0);
+        let (mut before, mut base, mut sum) = (Vec::<(&str, u32)>::new(), None, 0);
         for event in self.events("generation_installed") {
-            let members: Vec<&str> = event["members"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|m| m.as_str().unwrap())
-                .collect();
+            let members = members(event);
             let again = event["recomputed_micro_batches"].as_u64().unwrap();
-            let of: Vec<u32> = before.iter().map(|m| weights[*m]).collect();
-            let shares = assign(micro_batches, &of);
-            let lost = before
-                .iter()
-                .zip(&shares)
-                .filter(|(m, _)| !members.contains(m));
+            let weights: Vec<u32> = before.iter().map(|(_, weight)| *weight).collect();
+            let shares = assign(micro_batches, &weights);
+            let stays = |worker: &str| members.iter().any(|(m, _)| *m == worker);
+            let lost = before.iter().zip(&shares).filter(|((m, _), _)| !stays(m));
             let lost: u64 = lost.map(|(_, share)| share.len() as u64).sum();
             // A second loss in the same round: shares were not the usual ones.
             let most = if base == Some(&event["base"]) {
@@ -96,12 +90,10 @@ impl Outcome {
     }
 }
 
-fn text<'a>(event: &'a Value, key: &str) -> &'a str {
-    event[key].as_str().unwrap()
-}
-
-fn weight(devices: &str) -> u32 {
-    devices
-        .strip_prefix("cpu:")
-        .map_or(1, |n| n.parse().unwrap())
+/// The members of a new world, with their weights.
+fn members(installed: &Value) -> Vec<(&str, u32)> {
+    let list = |key: &str| installed[key].as_array().unwrap().iter();
+    let names = list("members").map(|m| m.as_str().unwrap());
+    let weights = list("weights").map(|w| w.as_u64().unwrap() as u32);
+    names.zip(weights).collect()
 }

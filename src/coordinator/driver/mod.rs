@@ -98,6 +98,7 @@ impl Driver {
                 .world_size_max
                 .unwrap_or(usize::MAX)
                 .min(micro_batches),
+            spares: config.spares,
             patience: config.patience,
         };
         let mut report = Report::open(config, &plan, &opened, screen)?;

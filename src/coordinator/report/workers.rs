@@ -109,6 +109,7 @@ impl Report {
                 self.event(Event::GenerationInstalled {
                     generation: record.generation,
                     members: record.members.iter().map(|m| m.id).collect(),
+                    weights: record.members.iter().map(|m| m.weight).collect(),
                     base: record.base.0,
                     step: self.step_reached(),
                     reason: install_reason(&cause),
@@ -162,6 +163,7 @@ impl Report {
                     log_tail: known.log_tail,
                 });
             }
+            Note::Spare { worker, name } => self.event(Event::HotSpare { worker, name }),
             Note::Idle(workers) => {
                 let names = |w: &WorkerId| format!("{w} ({})", self.known(*w).name);
                 let workers = workers.iter().map(names).collect();

@@ -63,6 +63,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::GenerationInstalled {
             generation,
             members: vec![WorkerId::new(1, 1), WorkerId::new(2, 3)],
+            weights: vec![1000, 333],
             base: 421,
             step: 420,
             reason: InstallReason::Loss,
@@ -138,6 +139,10 @@ pub(crate) fn every_event() -> Vec<Event> {
             minimum: 2,
             step: 50,
         },
+        Event::HotSpare {
+            worker: WorkerId(9),
+            name: text("spot-9"),
+        },
         Event::IdleWorkers {
             workers: vec![text("worker 9 (spot-9)")],
             micro_batches: 4,
@@ -212,7 +217,7 @@ fn records_are_these_bytes() {
             r#""last_error":null,"log_tail":[]}"#,
             "\n",
             r#"{"time":1763885000.123,"run":"r1","event":"generation_installed","generation":"1.3","#,
-            r#""members":["1","2.3"],"base":421,"step":420,"reason":"loss","why":"worker 2 left","#,
+            r#""members":["1","2.3"],"weights":[1000,333],"base":421,"step":420,"reason":"loss","why":"worker 2 left","#,
             r#""recomputed_micro_batches":3,"source":"1"}"#,
             "\n",
             r#"{"time":1763885000.123,"run":"r1","event":"step_skipped","step":7,"round":7,"#,

@@ -80,6 +80,10 @@ fn every_event_has_its_sentence_or_none() {
         ),
         ("paused", Some("… paused at step 50: 1 worker, 2 needed")),
         (
+            "hot_spare",
+            Some("  worker 9 (spot-9) follows as a hot spare"),
+        ),
+        (
             "idle_workers",
             Some("  idle, a step has only 4 micro-batches: worker 9 (spot-9)"),
         ),

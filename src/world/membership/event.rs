@@ -20,6 +20,9 @@ pub struct Settings {
     pub micro_batches: u32,
     /// No more members than this; never more than micro-batches in a step.
     pub members_max: usize,
+    /// So many workers beyond that follow, each ready to take a lost member's
+    /// place in the same step.
+    pub spares: usize,
     /// How long a process may be silent where it has to answer.
     pub patience: Duration,
 }
@@ -151,6 +154,13 @@ pub enum Note {
         name: String,
         /// Why.
         departure: Departure,
+    },
+    /// This one follows as a hot spare.
+    Spare {
+        /// Who.
+        worker: WorkerId,
+        /// For people.
+        name: String,
     },
     /// These have nothing to do.
     Idle(Vec<WorkerId>),

@@ -24,7 +24,7 @@ impl World {
             .iter()
             .filter(|m| self.pool.get(&m.id).is_some_and(|n| n.leaving.is_some()))
             .count();
-        let mut room = (self.settings.members_max + leaving)
+        let mut room = (self.settings.members_max + self.settings.spares + leaving)
             .saturating_sub(current.members.len() + approaching);
         let without: Vec<WorkerId> = self
             .pool
@@ -90,7 +90,15 @@ impl World {
         if let Some(node) = self.pool.get_mut(&worker)
             && node.source().is_some()
         {
-            node.approach = Approach::Idle;
+            node.approach = match node.approach {
+                // What it has caught up with is still there: a hot spare may
+                // lose its source and be needed by the same loss.
+                Approach::Ready { round, .. } => Approach::Ready {
+                    source: None,
+                    round,
+                },
+                _ => Approach::Idle,
+            };
             // Fed at the next tick: the source's own end may be on its way.
         }
         self.prepare_without(now, worker, "lost its source");
@@ -238,8 +246,29 @@ impl World {
         node.approach = ready;
         match &self.phase {
             Phase::Gathering { .. } => self.try_start(now),
-            Phase::Running => self.plan(now),
+            Phase::Running => {
+                self.plan(now);
+                self.note_spare(worker);
+            }
             _ => {}
         }
+    }
+
+    /// Says once that a worker has caught up and isn't needed yet.
+    fn note_spare(&mut self, worker: WorkerId) {
+        if self.is_spare(worker) && self.spares_told.insert(worker) {
+            let name = self.name_of(worker);
+            self.note(Note::Spare { worker, name });
+        }
+    }
+
+    /// Whether it could be a member if the world weren't full.
+    pub fn is_spare(&self, worker: WorkerId) -> bool {
+        let ready = |n: &Node| n.available() && matches!(n.approach, Approach::Ready { .. });
+        let outside =
+            |r: &GenerationRecord| !r.has(worker) && r.members.len() >= self.members_max();
+        self.pool.get(&worker).is_some_and(ready)
+            && self.pending.as_ref().is_none_or(|p| !p.record.has(worker))
+            && self.current.as_ref().is_some_and(outside)
     }
 }

@@ -193,6 +193,7 @@ impl World {
         }
         self.strikes
             .retain(|(a, b), _| *a != worker && *b != worker);
+        self.spares_told.remove(&worker);
         self.pool.remove(&worker)
     }
 
@@ -235,17 +236,35 @@ impl World {
                 .filter(|(_, n)| !n.released && n.told == p.generation && n.source().is_some());
             needed.extend(followers.map(|(w, _)| *w));
         }
-        if starting || self.current.as_ref().is_some_and(|r| r.paused) {
-            let ready = self
-                .pool
-                .iter()
-                .filter(|(_, n)| n.available() && matches!(n.approach, Approach::Ready { .. }));
-            needed.extend(ready.map(|(w, _)| *w));
+        if starting || self.current.as_ref().is_some_and(|r| r.paused) || self.has_lost_one() {
+            needed.extend(self.caught_up());
         }
         needed
             .into_iter()
             .filter(|w| !p.reports.contains_key(w))
             .collect()
+    }
+
+    /// Whether a member's place is free, for a hot spare to take.
+    fn has_lost_one(&self) -> bool {
+        let here = |m: &Member| self.pool.get(&m.id).is_some_and(|n| !n.released);
+        let current = self.current.as_ref();
+        current.is_some_and(|r| !r.members.iter().all(here))
+    }
+
+    /// Those that have caught up and want to stay.
+    fn caught_up(&self) -> impl Iterator<Item = WorkerId> {
+        let ready = |n: &Node| n.available() && matches!(n.approach, Approach::Ready { .. });
+        let ready = self.pool.iter().filter(move |(_, n)| ready(n));
+        ready.map(|(w, _)| *w)
+    }
+
+    /// Who may enter the new world from outside.
+    fn admitted(&self, paused: bool) -> BTreeSet<WorkerId> {
+        match paused {
+            true => self.pool.keys().copied().collect(),
+            false => self.caught_up().collect(),
+        }
     }
 
     pub(super) fn report(
@@ -296,7 +315,7 @@ impl World {
             reports: &p.reports,
             nodes: &self.directory(),
             leaving: &leaving,
-            admit: current.paused,
+            admit: &self.admitted(current.paused),
             members_min: self.settings.members_min,
             members_max: self.settings.members_max,
             checkpoint: self.newest.as_ref().map_or(Round(0), |(_, round)| *round),

@@ -120,6 +120,7 @@ pub struct World {
     /// When a member last lost a peer that lives.
     strikes: BTreeMap<(WorkerId, WorkerId), Duration>,
     idle_told: Vec<WorkerId>,
+    spares_told: BTreeSet<WorkerId>,
     out: Vec<Command>,
 }
 
@@ -164,6 +165,7 @@ impl World {
             started: false,
             strikes: BTreeMap::new(),
             idle_told: Vec::new(),
+            spares_told: BTreeSet::new(),
             out: Vec::new(),
         };
         if !awaited.is_empty() {

@@ -45,7 +45,8 @@ impl World {
             return self.change_paused(now, &current);
         }
         let stays = |w: WorkerId| self.pool.get(&w).is_some_and(|n| n.leaving.is_none());
-        let joins = |n: &Node| n.available() && matches!(n.approach, Approach::Ready { .. });
+        let ready = |n: &Node| matches!(n.approach, Approach::Ready { .. });
+        let joins = |n: &Node| n.available() && ready(n) && n.source().is_some();
         let mut members: Vec<Member> = current
             .members
             .iter()

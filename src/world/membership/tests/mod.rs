@@ -47,6 +47,7 @@ fn settings(start_size: usize, members_min: usize, members_max: usize) -> Settin
         start_size,
         members_min,
         members_max,
+        spares: 0,
         patience: PATIENCE,
         micro_batches: 8,
     }
