@@ -6,6 +6,7 @@
 //! | [`elastic`] | workers come, go and die, and the weights do not notice |
 //! | [`hostile`] | strangers, signals, bad samples: the run is unharmed, or ends with a clear word |
 //! | [`memory`] | what a worker needs at most |
+//! | [`network`] | silence, cuts, resets and flipped bits between living processes |
 //! | [`refusals`] | what is started wrong is refused by name, with nothing begun |
 //! | [`resume`] | checkpoints, resuming, exports, early ends; a model of one's own |
 //! | [`tidy`] | the rules of the source tree that no compiler knows |
@@ -15,6 +16,7 @@ mod elastic;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod memory;
+mod network;
 mod refusals;
 mod resume;
 mod support;
