@@ -2,17 +2,21 @@
 //!
 //! | chapter | what it shows |
 //! |---|---|
+//! | [`chaos`] | `ebbtide run --chaos`: random trouble for real processes, from a seed |
 //! | [`elastic`] | workers come, go and die, and the weights do not notice |
 //! | [`hostile`] | strangers, signals, bad samples: the run is unharmed, or ends with a clear word |
 //! | [`memory`] | what a worker needs at most |
+//! | [`network`] | silence, cuts, resets and flipped bits between living processes |
 //! | [`refusals`] | what is started wrong is refused by name, with nothing begun |
 //! | [`resume`] | checkpoints, resuming, exports, early ends; a model of one's own |
 //! | [`tidy`] | the rules of the source tree that no compiler knows |
 
+mod chaos;
 mod elastic;
 mod hostile;
 #[cfg(target_os = "linux")]
 mod memory;
+mod network;
 mod refusals;
 mod resume;
 mod support;

@@ -30,6 +30,10 @@ const PURE: &[&str] = &[
     "src/optim/",
     "src/job/",
     "src/data/order",
+    "src/cli/chaos/crew",
+    "src/cli/chaos/expression",
+    "src/cli/chaos/schedule",
+    "src/cli/chaos/watch",
 ];
 
 /// Functions of the system's mathematics library, and those that round once where

@@ -3,11 +3,16 @@
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
+#[path = "../../tests/support/proxy.rs"]
+mod proxy;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proxy::{Proxy, Way};
 
 /// Seconds since the epoch.
 pub fn now() -> f64 {
@@ -70,13 +75,41 @@ impl Fleet {
         self.worker_at("")
     }
 
+    /// One more, whose host can be made to vanish: the later ones and the
+    /// coordinator are connected with it through proxies.
+    pub fn worker_behind(&mut self) -> Worker {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let listens = free.local_addr().expect("its address").to_string();
+        drop(free);
+        let coordinator = self.url.trim_start_matches("http://");
+        let net = [Proxy::to(coordinator), Proxy::to(&listens)];
+        let [control, peers] = net.each_ref().map(Proxy::address);
+        let flags = [
+            "--coordinator",
+            &control,
+            "--peer-listen",
+            &listens,
+            "--advertise",
+            &peers,
+        ];
+        let mut worker = self.start_worker(&flags, "");
+        worker.net = Some(net);
+        worker
+    }
+
     /// One more, each of whose micro-batches takes so long (`EBBTIDE_PACE`).
     pub fn worker_at(&mut self, pace: &str) -> Worker {
+        let url = self.url.clone();
+        self.start_worker(&["--coordinator", &url], pace)
+    }
+
+    fn start_worker(&mut self, flags: &[&str], pace: &str) -> Worker {
         self.workers += 1;
         let ledger = self.folder.join(format!("ledger-{}", self.workers));
         let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
         command
-            .args(["--coordinator", &self.url, "--exit-with-parent"])
+            .args(flags)
+            .arg("--exit-with-parent")
             .env("EBBTIDE_LEDGER", &ledger)
             .stdin(Stdio::piped())
             .stderr(Stdio::null());
@@ -84,7 +117,23 @@ impl Fleet {
             command.env("EBBTIDE_PACE", pace);
         }
         let child = command.spawn().expect("a worker");
-        Worker { child, ledger }
+        Worker {
+            child,
+            ledger,
+            net: None,
+        }
+    }
+
+    /// Micro-batches that were computed again, as the run's events say.
+    pub fn recomputed(&self) -> u64 {
+        let runs = std::fs::read_dir(self.folder.join("runs")).expect("the folder of the runs");
+        let logs = runs.flatten().map(|run| run.path().join("events.jsonl"));
+        let text: String = logs.flat_map(std::fs::read_to_string).collect();
+        let again = text.lines().filter_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            event["recomputed_micro_batches"].as_u64()
+        });
+        again.sum()
     }
 }
 
@@ -99,6 +148,7 @@ impl Drop for Fleet {
 pub struct Worker {
     pub child: Child,
     ledger: PathBuf,
+    net: Option<[Proxy; 2]>,
 }
 
 /// A round that it has applied.
@@ -109,6 +159,19 @@ pub struct Line {
 }
 
 impl Worker {
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
+    }
+
+    /// Its host vanishes: nothing arrives, and nobody is told.
+    pub fn vanish(&self) {
+        let net = self.net.as_ref().expect("a worker behind proxies");
+        net.iter()
+            .for_each(|proxy| proxy.swallow(&[Way::In, Way::Out]));
+    }
+
     /// All rounds so far.
     pub fn lines(&self) -> Vec<Line> {
         let text = std::fs::read_to_string(&self.ledger).unwrap_or_default();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use super::chaos::expression::Expression;
 use crate::coordinator::{Fork, WorldSize};
 use crate::observe::labels::Labelled;
 use crate::worker::DevicesChoice;
@@ -113,6 +114,17 @@ pub(super) struct RunArgs {
         env = "EBBTIDE_DEVICES"
     )]
     pub devices: DevicesChoice,
+    /// Trouble to make meanwhile: kill, freeze, join, drain, coordinator, each
+    /// with a rate, as in "kill 1/5s, freeze 1/20s, join 1/5s".
+    #[arg(long, value_name = "RATES", env = "EBBTIDE_CHAOS")]
+    pub chaos: Option<Expression>,
+    /// What says when which trouble comes. Default: drawn, and shown.
+    #[arg(long, value_name = "N", requires = "chaos", env = "EBBTIDE_CHAOS_SEED")]
+    pub chaos_seed: Option<u64>,
+    /// Seconds without progress, while somebody could train, after which the
+    /// chaos has found something.
+    #[arg(long, value_name = "S", default_value = "120", value_parser = seconds, env = "EBBTIDE_CHAOS_BOUND")]
+    pub chaos_bound: Duration,
     #[command(flatten)]
     pub common: JobArgs,
 }
@@ -151,6 +163,9 @@ pub(super) struct CoordinatorArgs {
         hide_env_values = true
     )]
     pub token: Option<String>,
+    /// End when standard input does: for one that another process starts.
+    #[arg(long, hide = true, env = "EBBTIDE_EXIT_WITH_PARENT", value_parser = BoolishValueParser::new())]
+    pub exit_with_parent: bool,
     #[command(flatten)]
     pub common: JobArgs,
 }

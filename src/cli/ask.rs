@@ -42,6 +42,15 @@ async fn client(at: &CoordinatorAddress) -> Result<Client, (Exit, String)> {
     }
 }
 
+/// What the coordinator says of itself, as JSON.
+pub(super) async fn status_of(at: &CoordinatorAddress) -> Result<String, String> {
+    let mut client = client(at).await.map_err(|(_, error)| error)?;
+    let answer = tokio::time::timeout(ANSWER, client.status(pb::StatusRequest {})).await;
+    let reply = answer.map_err(|_| "it does not answer".to_owned())?;
+    let reply = reply.map_err(|status| status.message().to_owned())?;
+    Ok(reply.into_inner().json)
+}
+
 fn ask<T>(
     at: &CoordinatorAddress,
     question: impl AsyncFnOnce(Client) -> Result<T, tonic::Status>,

@@ -13,6 +13,9 @@ pub enum Exit {
     Usage,
     /// The coordinator could not be reached for too long (`EX_UNAVAILABLE`).
     Unreachable,
+    /// Under `--chaos` training stood still although somebody could train
+    /// (`EX_SOFTWARE`).
+    Standstill,
     /// Drained by a signal or a notice, or the coordinator stopped before the
     /// run was complete: start me again (`EX_TEMPFAIL`).
     Drained,
@@ -23,6 +26,17 @@ pub enum Exit {
 }
 
 impl Exit {
+    pub(super) const ALL: [Exit; 8] = [
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Unreachable,
+        Exit::Standstill,
+        Exit::Drained,
+        Exit::Refused,
+        Exit::Interrupted,
+    ];
+
     /// The number.
     pub fn number(self) -> u8 {
         match self {
@@ -30,6 +44,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Unreachable => 69,
+            Exit::Standstill => 70,
             Exit::Drained => 75,
             Exit::Refused => 78,
             Exit::Interrupted => 130,

@@ -15,12 +15,14 @@
 //! |---|---|
 //! | `args` | every flag, each also as `EBBTIDE_...` |
 //! | `run` | `ebbtide run`: a coordinator and its workers on this machine |
+//! | `chaos` | the same under random trouble |
 //! | `serve` | `coordinator` |
 //! | `work` | `worker` |
 //! | `ask` | `status`, `drain`, `export` |
 
 mod args;
 mod ask;
+mod chaos;
 mod exit;
 mod run;
 mod serve;

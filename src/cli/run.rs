@@ -10,9 +10,11 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 
 use super::args::RunArgs;
+use super::chaos;
 use super::exit::{Exit, complain};
 use super::serve::{self, LAST_WORDS, Stop, assemble, conclude, load};
 use crate::checkpoint::is_in_memory;
+use crate::collective::Token;
 use crate::coordinator::{self, Config, Listening, WorldSize};
 use crate::model::Registry;
 use crate::observe::telemetry::{self, SharedScreen, Sink};
@@ -58,6 +60,9 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Exit {
         let (more, workers) = ("it would wait for ever", args.workers);
         let error = format!("--min-world-size {least} is more than --workers {workers}: {more}");
         return complain(Exit::Usage, error);
+    }
+    if let Some(expression) = &args.chaos {
+        return chaos::run(&args, expression, &serve::folder(&job, &args.common));
     }
     let most = micro_batches;
     let most = most.min(args.common.max_world_size.unwrap_or(most));
@@ -147,28 +152,39 @@ impl Crew {
     }
 }
 
-/// Starts a worker that ends with this process, in a process group of its own:
-/// a Ctrl-C in the terminal is for us alone.
 fn start(
     args: &RunArgs,
     listening: &Listening,
     number: usize,
     log: &Path,
 ) -> std::io::Result<Child> {
-    let program = std::env::current_exe()?;
+    let url = format!("http://{}", listening.address);
+    worker_command(args, &url, &listening.token, number, log)?.spawn()
+}
+
+/// A worker that ends with this process, in a process group of its own: a
+/// Ctrl-C in the terminal is for us alone.
+pub(super) fn worker_command(
+    args: &RunArgs,
+    url: &str,
+    token: &Token,
+    number: usize,
+    log: &Path,
+) -> std::io::Result<Command> {
     let parent: PathBuf = log.parent().unwrap_or(Path::new(".")).to_owned();
     std::fs::create_dir_all(parent)?;
     let file = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(log)?;
-    Command::new(program)
+    let mut command = Command::new(std::env::current_exe()?);
+    command
         .arg("worker")
-        .args(["--coordinator", &format!("http://{}", listening.address)])
+        .args(["--coordinator", url])
         .args(["--node", &format!("local-{number}")])
         .args(["--devices", &args.devices.to_string()])
         .arg("--exit-with-parent")
-        .env("EBBTIDE_TOKEN", listening.token.expose())
+        .env("EBBTIDE_TOKEN", token.expose())
         // One address can't be that of several workers; each finds its own.
         .env_remove("EBBTIDE_PEER_LISTEN")
         .env_remove("EBBTIDE_ADVERTISE")
@@ -176,8 +192,8 @@ fn start(
         .stdout(Stdio::null())
         .stderr(file)
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
+        .kill_on_drop(true);
+    Ok(command)
 }
 
 async fn watch(mut child: Child, number: usize, log: &Path, screen: &SharedScreen) {

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{CoordinatorArgs, JobArgs};
 use super::exit::{Exit, complain};
+use super::work::exit_with_parent;
 use crate::collective::Token;
 use crate::coordinator::{self, Config, CoordinatorError, Listening, WorldSize};
 use crate::job::{Job, JobError};
@@ -23,6 +24,9 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs the coordinator's command.
 pub(super) fn coordinator(args: CoordinatorArgs, registry: &Registry) -> Exit {
+    if args.exit_with_parent {
+        exit_with_parent();
+    }
     let screen = screen();
     if let Err(error) = telemetry::init(rust_log().as_deref(), Sink::Screen(screen.clone()), None) {
         return complain(Exit::Usage, error);
@@ -79,6 +83,12 @@ pub(super) fn load(path: &Path, common: &JobArgs) -> Result<Job, Exit> {
     load().map_err(|error| complain(Exit::Usage, error))
 }
 
+/// The folder of the job's runs.
+pub(super) fn folder(job: &Job, common: &JobArgs) -> PathBuf {
+    let out = common.out.clone();
+    out.unwrap_or_else(|| PathBuf::from("runs").join(&job.name))
+}
+
 pub(super) fn assemble(
     job: Job,
     registry: &Registry,
@@ -87,10 +97,7 @@ pub(super) fn assemble(
     listen: String,
     token: Option<Token>,
 ) -> Config {
-    let out = common
-        .out
-        .clone()
-        .unwrap_or_else(|| PathBuf::from("runs").join(&job.name));
+    let out = folder(&job, common);
     Config {
         job,
         registry: registry.clone(),

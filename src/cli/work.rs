@@ -3,6 +3,9 @@
 use std::io::Read;
 use std::net::ToSocketAddrs;
 
+#[cfg(target_os = "linux")]
+use rustix::process::{Signal, set_parent_process_death_signal};
+
 use super::args::WorkerArgs;
 use super::exit::{Exit, complain};
 use super::serve::rust_log;
@@ -159,9 +162,12 @@ fn one_thread_a_replica() {
     }
 }
 
-/// A worker that another process started must not outlive it, however that one
+/// A process that another one started must not outlive it, however that one
 /// ends: its end of our standard input closes with it.
-fn exit_with_parent() {
+pub(super) fn exit_with_parent() {
+    // One that is stopped reads nothing. This ends with the parent's thread.
+    #[cfg(target_os = "linux")]
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
     std::thread::spawn(|| {
         let mut rest = [0; 64];
         while let Ok(1..) = std::io::stdin().read(&mut rest) {}

@@ -17,8 +17,10 @@ use super::deadline::Deadline;
 use super::error::{AcceptError, ConnectError, ListenError};
 use super::handshake::{
     Acceptor, CHALLENGE_LEN, Dialler, HELLO_LEN, Nonce, PROOF_LEN, VERDICT_LEN, check_magic,
+    nonce_of_challenge, nonce_of_hello,
 };
 use super::identity::{Hello, PeerIdentity, Verdict, WorkerId};
+use super::path::{Path, RANDOM_LEN, marked, path};
 use super::token::Token;
 
 /// How sockets are set up and how long anything may take.
@@ -106,13 +108,15 @@ impl Connector {
         let refused = |error| ConnectError::from_handshake(addr, error, hello);
 
         let remote_addr = self.configure(&stream).map_err(in_exchange)?;
-        let dialler = Dialler::new(hello, nonce().map_err(in_exchange)?);
+        let end = stream.local_addr().map_err(in_exchange)?;
+        let dialler = Dialler::new(hello, nonce(end).map_err(in_exchange)?);
         deadline
             .write_all(&stream, dialler.hello())
             .map_err(in_exchange)?;
         let challenge = deadline
             .read::<CHALLENGE_LEN>(&stream)
             .map_err(in_exchange)?;
+        let path = path(&nonce_of_challenge(&challenge), end);
         let dialler = dialler.prove(&challenge, &self.token).map_err(refused)?;
         deadline
             .write_all(&stream, dialler.proof())
@@ -122,7 +126,7 @@ impl Connector {
         without_timeouts(&stream).map_err(in_exchange)?;
         Ok(Authenticated {
             stream,
-            peer: identity(hello, worker, remote_addr),
+            peer: identity(hello, worker, remote_addr, path),
         })
     }
 
@@ -180,12 +184,14 @@ impl Connector {
         let refused = |error| ConnectError::from_handshake(addr, error, hello);
 
         let remote_addr = self.configure(&*stream).map_err(in_exchange)?;
-        let dialler = Dialler::new(hello, nonce().map_err(in_exchange)?);
+        let end = stream.local_addr().map_err(in_exchange)?;
+        let dialler = Dialler::new(hello, nonce(end).map_err(in_exchange)?);
         stream
             .write_all(dialler.hello())
             .await
             .map_err(in_exchange)?;
         let challenge = read::<CHALLENGE_LEN>(stream).await.map_err(in_exchange)?;
+        let path = path(&nonce_of_challenge(&challenge), end);
         let dialler = dialler.prove(&challenge, &self.token).map_err(refused)?;
         stream
             .write_all(dialler.proof())
@@ -193,7 +199,7 @@ impl Connector {
             .map_err(in_exchange)?;
         let verdict = read::<VERDICT_LEN>(stream).await.map_err(in_exchange)?;
         let worker = dialler.conclude(&verdict, &self.token).map_err(refused)?;
-        Ok(identity(hello, worker, remote_addr))
+        Ok(identity(hello, worker, remote_addr, path))
     }
 
     /// Shakes hands with somebody who has connected to our listener. The
@@ -219,7 +225,7 @@ impl Connector {
         deadline
             .read_into(&stream, &mut hello[4..])
             .map_err(on_io)?;
-        let acceptor = match Acceptor::challenge(&hello, nonce().map_err(on_io)?) {
+        let acceptor = match Acceptor::challenge(&hello, nonce(remote_addr).map_err(on_io)?) {
             Ok(acceptor) => acceptor,
             Err(rejected) => {
                 if let Some(farewell) = rejected.farewell {
@@ -234,11 +240,12 @@ impl Connector {
         let proof = deadline.read::<PROOF_LEN>(&stream).map_err(on_io)?;
         let (verdict, outcome) = acceptor.decide(&proof, &self.token, policy);
         deadline.write_all(&stream, &verdict).map_err(on_io)?;
+        let path = path(&nonce_of_hello(&hello), remote_addr);
         let hello = outcome?;
         without_timeouts(&stream).map_err(on_io)?;
         Ok(Authenticated {
             stream,
-            peer: identity(&hello, hello.worker, remote_addr),
+            peer: identity(&hello, hello.worker, remote_addr, path),
         })
     }
 
@@ -272,7 +279,7 @@ impl Connector {
         stream.read_exact(&mut hello[..4]).await.map_err(on_io)?;
         check_magic([hello[0], hello[1], hello[2], hello[3]])?;
         stream.read_exact(&mut hello[4..]).await.map_err(on_io)?;
-        let acceptor = match Acceptor::challenge(&hello, nonce().map_err(on_io)?) {
+        let acceptor = match Acceptor::challenge(&hello, nonce(remote_addr).map_err(on_io)?) {
             Ok(acceptor) => acceptor,
             Err(rejected) => {
                 if let Some(farewell) = rejected.farewell {
@@ -285,8 +292,9 @@ impl Connector {
         let proof = read::<PROOF_LEN>(stream).await.map_err(on_io)?;
         let (verdict, outcome) = acceptor.decide(&proof, &self.token, policy);
         stream.write_all(&verdict).await.map_err(on_io)?;
+        let path = path(&nonce_of_hello(&hello), remote_addr);
         let hello = outcome?;
-        Ok(identity(&hello, hello.worker, remote_addr))
+        Ok(identity(&hello, hello.worker, remote_addr, path))
     }
 
     /// Tries each of the name's addresses, within one time-out for all.
@@ -334,20 +342,27 @@ impl Connector {
     }
 }
 
-fn identity(hello: &Hello, worker: Option<WorkerId>, remote_addr: SocketAddr) -> PeerIdentity {
+fn identity(
+    hello: &Hello,
+    worker: Option<WorkerId>,
+    remote_addr: SocketAddr,
+    path: Path,
+) -> PeerIdentity {
     PeerIdentity {
         kind: hello.kind,
         worker,
         generation: hello.generation,
         run: hello.run,
         remote_addr,
+        path,
     }
 }
 
-fn nonce() -> io::Result<Nonce> {
-    let mut nonce = [0u8; 32];
-    getrandom::fill(&mut nonce).map_err(io::Error::other)?;
-    Ok(nonce)
+/// Random, and marked with the dialling end of the connection.
+fn nonce(dialler: SocketAddr) -> io::Result<Nonce> {
+    let mut random = [0u8; RANDOM_LEN];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(marked(random, dialler))
 }
 
 /// Resolver errors carry no operating system's code, connect errors do.

@@ -343,6 +343,16 @@ fn encode_challenge(code: u8, nonce: Nonce) -> [u8; CHALLENGE_LEN] {
     bytes
 }
 
+/// The dialler's nonce.
+pub(super) fn nonce_of_hello(bytes: &[u8; HELLO_LEN]) -> Nonce {
+    array(bytes, 40)
+}
+
+/// The acceptor's nonce.
+pub(super) fn nonce_of_challenge(bytes: &[u8; CHALLENGE_LEN]) -> Nonce {
+    array(bytes, 8)
+}
+
 fn encode_worker(worker: Option<WorkerId>) -> [u8; 8] {
     assert!(
         worker != Some(WorkerId(0)),

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::path::Path;
+
 pub use crate::world::{Generation, WorkerId};
 
 /// The first 16 bytes of the run's id; all zeros before a run is known.
@@ -96,6 +98,8 @@ pub struct PeerIdentity {
     pub run: RunTag,
     /// The address the connection comes from (or goes to, where we dialled).
     pub remote_addr: SocketAddr,
+    /// Whether somebody passes it on in between.
+    pub path: Path,
 }
 
 /// What the accepting side's policy decides about an authenticated hello.

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use super::buffer::BufferPool;
 use super::frame::{Frame, FrameError, HEADER_LEN, PayloadChecksum, read_frame};
 use super::identity::ConnectionKind;
+use super::path::Path;
 use super::transport::{EventSink, Link, LostReason, PeerEvent, SendError};
 
 /// Frames that one system call writes at most; two slices each.
@@ -92,10 +93,10 @@ impl Outgoing {
 }
 
 impl Connection {
-    pub(super) fn new(link: Link, socket: TcpStream) -> Connection {
+    pub(super) fn new(link: Link, socket: TcpStream, path: Path) -> Connection {
         let ends = (socket.local_addr(), socket.peer_addr());
         let checksum = match ends {
-            (Ok(local), Ok(remote)) => checksum_between(local.ip(), remote.ip()),
+            (Ok(local), Ok(remote)) => checksum_between(local.ip(), remote.ip(), path),
             // It's down already.
             _ => PayloadChecksum::Crc32c,
         };
@@ -242,13 +243,14 @@ impl Connection {
     }
 }
 
-/// What goes over a network is checked; what stays in this machine isn't.
-fn checksum_between(local: IpAddr, remote: IpAddr) -> PayloadChecksum {
+/// What goes over a network is checked, or may, where somebody passes it on;
+/// what stays in this machine isn't.
+fn checksum_between(local: IpAddr, remote: IpAddr, path: Path) -> PayloadChecksum {
     let (local, remote) = (local.to_canonical(), remote.to_canonical());
-    if local == remote || remote.is_loopback() {
-        PayloadChecksum::Omitted
-    } else {
-        PayloadChecksum::Crc32c
+    let within = local == remote || remote.is_loopback();
+    match path {
+        Path::Direct if within => PayloadChecksum::Omitted,
+        Path::Direct | Path::Forwarded => PayloadChecksum::Crc32c,
     }
 }
 
@@ -285,11 +287,9 @@ mod tests {
             ("fd00::3", "fd00::4", PayloadChecksum::Crc32c),
         ] {
             let ends = (local.parse().unwrap(), remote.parse().unwrap());
-            assert_eq!(
-                checksum_between(ends.0, ends.1),
-                checksum,
-                "{local} {remote}"
-            );
+            let between = |path| checksum_between(ends.0, ends.1, path);
+            assert_eq!(between(Path::Direct), checksum, "{local} {remote}");
+            assert_eq!(between(Path::Forwarded), PayloadChecksum::Crc32c);
         }
     }
 }

@@ -19,6 +19,7 @@
 //! | who is there | `identity.rs` |
 //! | the shared secret | `token.rs` |
 //! | challenge and response, pure | `handshake.rs` |
+//! | whether somebody stands in between | `path.rs` |
 //! | every TCP connection, dialled or accepted | `connector.rs`, `deadline.rs`, `error.rs` |
 //! | strangers: bounds, counts, log lines | `guard.rs` |
 //! | tonic channels and servers | `control.rs` |
@@ -43,6 +44,7 @@ mod identity;
 mod layout;
 mod link;
 mod listener;
+mod path;
 mod tcp;
 mod token;
 mod transport;
@@ -67,6 +69,7 @@ pub use identity::{
 };
 pub use layout::{Bucket, Cut};
 pub use listener::PeerListener;
+pub use path::Path;
 pub use tcp::{TcpTransport, TransportLimits};
 pub use token::{TOKEN_LEN_MAX, Token, TokenError, requires_token};
 pub use transport::{EventSink, Link, LostReason, PeerEvent, SendError, Side, Transport};

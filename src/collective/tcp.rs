@@ -246,7 +246,7 @@ impl Shared {
             number: links.next_number,
         };
         links.next_number += 1;
-        let connection = Arc::new(Connection::new(link, stream));
+        let connection = Arc::new(Connection::new(link, stream, peer.path));
         links.open.insert(link.number, connection.clone());
         drop(links);
         (self.events)(PeerEvent::Connected { link, peer, side });

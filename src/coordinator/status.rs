@@ -39,6 +39,7 @@ pub(super) fn json(
                 "steps": node.counters.steps,
                 "micro_batches_per_second": node.speed.rate(),
                 "weight": record.and_then(|r| r.member(*id)).map(|m| m.weight),
+                "damaged_frames": node.counters.damaged_frames,
             })
         })
         .collect();

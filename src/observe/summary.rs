@@ -66,6 +66,9 @@ pub struct Summary {
     pub recomputed_micro_batches: Option<u64>,
     /// Complete sums fetched from a survivor after a loss.
     pub sums_fetched: Option<u64>,
+    /// Frames that came damaged from another worker; the exchange was done
+    /// again each time.
+    pub damaged_frames: Option<u64>,
     /// The step this start resumed from; `null` if it began at the beginning.
     pub resumed_from_step: Option<u64>,
     /// Micro-batches done again because a checkpoint lay behind.
@@ -191,6 +194,7 @@ mod tests {
             workers_seen: Some(1),
             recomputed_micro_batches: Some(0),
             sums_fetched: Some(0),
+            damaged_frames: Some(0),
             resumed_from_step: None,
             recomputed_after_resume: Some(0),
             micro_batches_by_worker: BTreeMap::from([("1".to_owned(), 18760)]),
@@ -209,7 +213,7 @@ mod tests {
                 r#"{"status":"finished","job":"mnist","run":"mnist-1f2e","steps":4690,"epochs":5,"#,
                 r#""train_loss":0.052,"val_loss":null,"val_accuracy":0.977,"weights_sha256":"5f1c","#,
                 r#""exact":true,"kinds":["cpu-9a1b"],"seconds":3.123,"generations":4,"workers_seen":1,"#,
-                r#""recomputed_micro_batches":0,"sums_fetched":0,"resumed_from_step":null,"#,
+                r#""recomputed_micro_batches":0,"sums_fetched":0,"damaged_frames":0,"resumed_from_step":null,"#,
                 r#""recomputed_after_resume":0,"#,
                 r#""micro_batches_by_worker":{"1":18760},"checkpoint":"file:///c/4690","weights":null,"run_dir":"runs/mnist/1f2e","error":null}"#,
             )
@@ -226,7 +230,7 @@ mod tests {
         assert!(!line.contains('\n'));
         let object: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         let keys = "job run steps epochs train_loss val_loss val_accuracy weights_sha256 exact kinds \
-                    seconds generations workers_seen recomputed_micro_batches sums_fetched \
+                    seconds generations workers_seen recomputed_micro_batches sums_fetched damaged_frames \
                     resumed_from_step checkpoint status error recomputed_after_resume \
                     micro_batches_by_worker";
         for key in keys.split_whitespace() {

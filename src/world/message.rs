@@ -91,6 +91,8 @@ pub struct WorkerCounters {
     pub timed: u64,
     /// How long those took.
     pub computing: Duration,
+    /// Frames of peers that came damaged, each the end of its connection.
+    pub damaged_frames: u64,
 }
 
 /// From a worker to the coordinator.
@@ -148,6 +150,8 @@ pub enum FromWorker {
         peer: WorkerId,
         /// In which generation.
         generation: Generation,
+        /// What came from it was damaged.
+        garbled: bool,
     },
     /// A checkpoint is whole and can be found.
     Committed {

@@ -1,11 +1,9 @@
 //! How many workers there are, at the start and at most.
 
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::TcpListener;
 
 use super::*;
-use crate::support::{Fleet, Outcome};
+use crate::support::{Fleet, Outcome, Proxy};
 
 /// All start together and nobody leaves.
 fn undisturbed(workers: usize, flags: &[&str]) -> Outcome {
@@ -60,47 +58,21 @@ fn two_workers_of_two_replicas_each_come_to_the_same_bits() {
 }
 
 /// A worker behind another address, as in a container or behind a forwarded
-/// port: here a forwarder of the test's own, the only way that is told.
+/// port: here a proxy of the test's own, the only way that is told.
 #[test]
 fn peers_reach_a_worker_where_it_says() {
-    let forwarder = TcpListener::bind("127.0.0.1:0").unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (told, listens) = [&forwarder, &free]
-        .map(|l| l.local_addr().unwrap().to_string())
-        .into();
+    let listens = free.local_addr().unwrap().to_string();
     drop(free);
-    let passed = forward(forwarder, listens.clone());
+    let proxy = Proxy::to(&listens);
+    let told = proxy.address();
     let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
     let flags = ["--peer-listen", &listens, "--advertise", &told];
     fleet.hire_with("w1", "", &flags);
     fleet.hire("w2", "");
     let outcome = fleet.finish();
     assert_eq!(outcome.number("generations"), 1);
-    assert!(passed.load(Ordering::Relaxed) > 0, "nobody came that way");
-}
-
-/// Passes everything on, and counts the connections.
-fn forward(from: TcpListener, to: String) -> Arc<AtomicUsize> {
-    let passed = Arc::new(AtomicUsize::new(0));
-    let count = passed.clone();
-    std::thread::spawn(move || {
-        for inner in from.incoming().flatten() {
-            let Ok(outer) = TcpStream::connect(&to) else {
-                continue;
-            };
-            count.fetch_add(1, Ordering::Relaxed);
-            for (mut from, mut to) in [
-                (inner.try_clone().unwrap(), outer.try_clone().unwrap()),
-                (outer, inner),
-            ] {
-                std::thread::spawn(move || {
-                    let _ = std::io::copy(&mut from, &mut to);
-                    let _ = to.shutdown(std::net::Shutdown::Write);
-                });
-            }
-        }
-    });
-    passed
+    assert!(proxy.carried() > 0, "nobody came that way");
 }
 
 #[test]

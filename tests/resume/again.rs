@@ -13,7 +13,7 @@ use crate::support::{records, to_its_end};
 
 /// Every key that scripts may rely on.
 const KEYS: &str = "job run steps epochs train_loss val_loss val_accuracy weights_sha256 exact \
-    kinds seconds generations workers_seen recomputed_micro_batches sums_fetched \
+    kinds seconds generations workers_seen recomputed_micro_batches sums_fetched damaged_frames \
     resumed_from_step checkpoint";
 
 fn history(folder: &Path) -> Connection {

@@ -77,11 +77,16 @@ impl Fleet {
         let (hold, ledger) = (path("hold"), path("ledger"));
         let (struck, release) = (FaultLog::new(path("faults")), fifo(&hold));
         let until = format!("until={}", hold.display());
+        let direct = ["--coordinator", &self.address];
+        let direct: &[&str] = match flags.contains(&"--coordinator") {
+            true => &[],
+            false => &direct,
+        };
         let process = Process::start(
             name,
             Command::new(env!("CARGO_BIN_EXE_worker"))
-                .args(["--coordinator", &self.address, "--node", name])
-                .arg("--exit-with-parent")
+                .args(["--node", name, "--exit-with-parent"])
+                .args(direct)
                 .args(flags)
                 .env("EBBTIDE_FAULT", faults.replace(HOLD, &until))
                 .env("EBBTIDE_FAULT_LOG", &struck.path)
@@ -133,6 +138,10 @@ impl Fleet {
 
     pub fn terminate(&mut self, name: &str) {
         self.worker(name).process.signal("-TERM");
+    }
+
+    pub fn signal(&mut self, name: &str, signal: &str) {
+        self.worker(name).process.signal(signal);
     }
 
     /// Ctrl-C.

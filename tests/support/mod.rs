@@ -7,6 +7,7 @@ mod fleet;
 mod lines;
 mod outcome;
 mod process;
+mod proxy;
 mod reference;
 
 pub use ended::{Ended, records, to_its_end};
@@ -14,4 +15,5 @@ pub use faults::{FaultLog, fifo};
 pub use fleet::{Fleet, Outcome};
 pub use lines::HANG;
 pub use process::{Folder, Process, example, files};
+pub use proxy::{Proxy, Way};
 pub use reference::reference;

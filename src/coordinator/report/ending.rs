@@ -182,5 +182,6 @@ fn fill(summary: &mut Summary, history: &History, run: &str) {
     summary.workers_seen = history.workers_seen(run).ok();
     summary.recomputed_micro_batches = counter("recomputed_micro_batches");
     summary.sums_fetched = counter("sums_fetched");
+    summary.damaged_frames = counter("damaged_frames");
     summary.recomputed_after_resume = counter("recomputed_after_resume");
 }

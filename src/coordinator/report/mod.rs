@@ -41,6 +41,7 @@ struct Known {
     name: String,
     devices: String,
     sums_fetched: u64,
+    damaged_frames: u64,
     micro_batches: u64,
     last_error: Option<String>,
     log_tail: Vec<String>,

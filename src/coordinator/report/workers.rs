@@ -78,7 +78,10 @@ impl Report {
                 let new = counters.sums_fetched.saturating_sub(known.sums_fetched);
                 known.sums_fetched = counters.sums_fetched;
                 known.micro_batches = counters.micro_batches;
+                let damaged = counters.damaged_frames.saturating_sub(known.damaged_frames);
+                known.damaged_frames = counters.damaged_frames;
                 self.count("sums_fetched", new);
+                self.count("damaged_frames", damaged);
                 self.rounds_finished(*round);
             }
             FromWorker::Report { holdings, .. } => {
@@ -217,7 +220,7 @@ fn install_reason(cause: &Cause) -> InstallReason {
     match cause {
         Cause::Started => InstallReason::Started,
         Cause::Left(..) => InstallReason::Loss,
-        Cause::Disconnected(..) => InstallReason::Disconnected,
+        Cause::Disconnected(..) | Cause::Garbled { .. } => InstallReason::Disconnected,
         Cause::Standstill(_) => InstallReason::Standstill,
         Cause::Returned(_) => InstallReason::Returned,
         Cause::CameNot(..) | Cause::WhilePaused | Cause::Planned(_) => InstallReason::Planned,
@@ -229,7 +232,10 @@ fn leave_reason(departure: &Departure) -> LeaveReason {
     match departure {
         Departure::Gone | Departure::Unreachable | Departure::Said(_) => LeaveReason::Lost,
         Departure::Silent | Departure::Vanished | Departure::Unanswered => LeaveReason::Silent,
-        Departure::Hung | Departure::Conflicting | Departure::CutOff { .. } => LeaveReason::Evicted,
+        Departure::Hung
+        | Departure::Conflicting
+        | Departure::CutOff { .. }
+        | Departure::Garbled { .. } => LeaveReason::Evicted,
         Departure::Drained(_) => LeaveReason::Drained,
     }
 }

@@ -38,6 +38,7 @@ impl From<FromWorker> for FromBody {
                     steps: counters.steps,
                     timed: counters.timed,
                     computing_us: counters.computing.as_micros() as u64,
+                    damaged_frames: counters.damaged_frames,
                 }),
                 awaits: awaits.iter().map(|w| w.0).collect(),
             }),
@@ -57,9 +58,14 @@ impl From<FromWorker> for FromBody {
                 generation: Some(generation.into()),
             }),
             FromWorker::Drain { reason } => FromBody::Drain(pb::DrainMe { reason }),
-            FromWorker::PeerLost { peer, generation } => FromBody::PeerLost(pb::PeerLost {
+            FromWorker::PeerLost {
+                peer,
+                generation,
+                garbled,
+            } => FromBody::PeerLost(pb::PeerLost {
                 peer: peer.0,
                 generation: Some(generation.into()),
+                garbled,
             }),
             FromWorker::Committed {
                 manifest,
@@ -102,6 +108,7 @@ impl TryFrom<FromBody> for FromWorker {
                         steps: c.steps,
                         timed: c.timed,
                         computing: Duration::from_micros(c.computing_us),
+                        damaged_frames: c.damaged_frames,
                     },
                     awaits: m.awaits.into_iter().map(WorkerId).collect(),
                 }
@@ -121,6 +128,7 @@ impl TryFrom<FromBody> for FromWorker {
             FromBody::PeerLost(m) => FromWorker::PeerLost {
                 peer: WorkerId(m.peer),
                 generation: generation(m.generation)?,
+                garbled: m.garbled,
             },
             FromBody::Committed(m) => FromWorker::Committed {
                 manifest: m.manifest,

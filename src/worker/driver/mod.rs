@@ -253,11 +253,15 @@ impl Driver {
             }
             PeerEvent::Frame { link, frame } => self.frame(link, frame),
             PeerEvent::Lost { link, reason } => {
-                if reason.is_violation() {
+                let garbled = reason.is_violation();
+                if garbled {
                     tracing::warn!(peer = %link.peer, %reason, "connection closed");
+                    self.counters.damaged_frames += 1;
                 }
-                let lost = self.peers.lost(link);
-                self.link_lost(link.peer, lost, reason.to_string());
+                match self.peers.lost(link) {
+                    Up::Exchange if garbled => self.event(Event::PeerGarbled(link.peer)),
+                    lost => self.link_lost(link.peer, lost, reason.to_string()),
+                }
             }
             PeerEvent::DialFailed { peer, kind, error } => {
                 if kind.carries_frames() {

@@ -10,8 +10,8 @@ use prost::Message;
 use super::super::engine::Done;
 use super::*;
 use crate::collective::{
-    ConnectionKind, Connector, FrameHead, FrameKind, Payload, PeerIdentity, RunTag, TcpTransport,
-    Token, TransportLimits,
+    ConnectionKind, Connector, FrameHead, FrameKind, Path, Payload, PeerIdentity, RunTag,
+    TcpTransport, Token, TransportLimits,
 };
 use crate::observe::LogTail;
 use crate::strategy::Partial;
@@ -147,6 +147,7 @@ impl Stage {
             generation: generation(counter),
             run: RunTag::default(),
             remote_addr: ([127, 0, 0, 1], 1).into(),
+            path: Path::Direct,
         };
         self.driver
             .input(Input::Peer(PeerEvent::Connected { link, peer, side }));
@@ -191,6 +192,7 @@ fn connection_that_takes_the_place_of_a_standing_one_is_told_as_a_loss() {
     let lost = FromWorker::PeerLost {
         peer: WorkerId(3),
         generation: generation(1),
+        garbled: false,
     };
     stage.connected(old, 1, Side::Accepted);
     assert!(!stage.said().contains(&lost));

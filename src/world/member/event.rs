@@ -133,6 +133,8 @@ pub enum Event {
     },
     /// A connection to a peer broke or can't be made.
     PeerLost(WorkerId),
+    /// A connection was broken because what came from the peer was damaged.
+    PeerGarbled(WorkerId),
     /// The subscription to our source broke, or more came than we can hold.
     SourceLost {
         /// The source.

@@ -160,7 +160,8 @@ impl Member {
                 });
             }
             Event::Fetched { generation, round } => self.fetched(generation, round),
-            Event::PeerLost(peer) => self.peer_lost(peer),
+            Event::PeerLost(peer) => self.peer_lost(peer, false),
+            Event::PeerGarbled(peer) => self.peer_lost(peer, true),
             Event::SourceLost { from, error } => self.source_lost(from, error),
             Event::Drain { reason } => self.drain(reason),
         }
@@ -338,7 +339,7 @@ impl Member {
         self.tell(FromWorker::Drain { reason });
     }
 
-    fn peer_lost(&mut self, peer: WorkerId) {
+    fn peer_lost(&mut self, peer: WorkerId, garbled: bool) {
         let generation = self.installed();
         let needed = |r: &GenerationRecord, worker: WorkerId| {
             r.has(worker) || r.source.as_ref().is_some_and(|source| source.id == worker)
@@ -348,7 +349,11 @@ impl Member {
             .as_ref()
             .is_some_and(|r| needed(r, self.id) && needed(r, peer))
         {
-            self.tell(FromWorker::PeerLost { peer, generation });
+            self.tell(FromWorker::PeerLost {
+                peer,
+                generation,
+                garbled,
+            });
         }
     }
 }

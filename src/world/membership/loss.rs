@@ -118,7 +118,7 @@ impl World {
 
     /// Two members that both live have lost each other. The exchange is done
     /// again under a new generation, which costs no gradient; if that happens
-    /// again, the one that came later goes.
+    /// again, one of them goes.
     fn exchange_broken(
         &mut self,
         now: Duration,
@@ -133,10 +133,11 @@ impl World {
         let before = self.strikes.insert((by, peer), now);
         let patience = self.settings.patience;
         if before.is_none_or(|before| now.saturating_sub(before) > patience) {
-            return self.prepare(now, Cause::Disconnected(by, peer));
+            let cause = self.cause_of_break(now, by, peer);
+            return self.prepare(now, cause);
         }
-        let from = by.min(peer);
-        self.evict(now, by.max(peer), Departure::CutOff { from });
+        let (worker, departure) = self.culprit(now, by, peer);
+        self.evict(now, worker, departure);
     }
 
     /// A worker says that it leaves now.
@@ -191,8 +192,9 @@ impl World {
         if self.saving == Some(worker) {
             self.saving = None;
         }
-        self.strikes
-            .retain(|(a, b), _| *a != worker && *b != worker);
+        for told in [&mut self.strikes, &mut self.garbled] {
+            told.retain(|(a, b), _| *a != worker && *b != worker);
+        }
         self.spares_told.remove(&worker);
         self.pool.remove(&worker)
     }

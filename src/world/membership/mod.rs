@@ -18,6 +18,7 @@
 
 mod event;
 mod follow;
+mod garbled;
 mod hung;
 mod lease;
 mod loss;
@@ -119,6 +120,8 @@ pub struct World {
     started: bool,
     /// When a member last lost a peer that lives.
     strikes: BTreeMap<(WorkerId, WorkerId), Duration>,
+    /// Who got damaged frames from whom, and when last.
+    garbled: BTreeMap<(WorkerId, WorkerId), Duration>,
     idle_told: Vec<WorkerId>,
     spares_told: BTreeSet<WorkerId>,
     out: Vec<Command>,
@@ -164,6 +167,7 @@ impl World {
             asked: now,
             started: false,
             strikes: BTreeMap::new(),
+            garbled: BTreeMap::new(),
             idle_told: Vec::new(),
             spares_told: BTreeSet::new(),
             out: Vec::new(),
@@ -267,7 +271,14 @@ impl World {
             FromWorker::NeedCheckpoint { round } => self.need_checkpoint(now, worker, round),
             FromWorker::Ack { generation } => self.acknowledged(worker, generation),
             FromWorker::Drain { reason } => self.drain(now, worker, reason),
-            FromWorker::PeerLost { peer, generation } => {
+            FromWorker::PeerLost {
+                peer,
+                generation,
+                garbled,
+            } => {
+                if garbled {
+                    self.note_garbled(now, worker, peer);
+                }
                 self.accuse(now, worker, peer, generation);
             }
             FromWorker::Committed {

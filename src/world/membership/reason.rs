@@ -28,6 +28,11 @@ pub enum Departure {
         /// The member.
         from: WorkerId,
     },
+    /// Frames between it and another came damaged, again on a new connection.
+    Garbled {
+        /// The other.
+        with: WorkerId,
+    },
     /// It left by itself, with these words.
     Said(String),
     /// It asked to leave, for this reason, and was let go.
@@ -48,6 +53,10 @@ impl fmt::Display for Departure {
                 f,
                 "it and worker {from} can't reach each other; the later one goes"
             ),
+            Departure::Garbled { with } => write!(
+                f,
+                "frames between it and worker {with} come damaged, again on a new connection"
+            ),
             Departure::Said(words) | Departure::Drained(words) => f.write_str(words),
         }
     }
@@ -62,6 +71,13 @@ pub enum Cause {
     Left(WorkerId, Departure),
     /// Two members lost their connection, and both live.
     Disconnected(WorkerId, WorkerId),
+    /// One of them got a damaged frame from the other.
+    Garbled {
+        /// Who got it.
+        by: WorkerId,
+        /// Who sent it.
+        peer: WorkerId,
+    },
     /// A member came back to its session: what it missed is made good.
     Returned(WorkerId),
     /// A newcomer that the world waited for can't come; why.
@@ -82,6 +98,9 @@ impl fmt::Display for Cause {
             Cause::Started => f.write_str("enough workers are ready"),
             Cause::Left(worker, departure) => write!(f, "worker {worker} left: {departure}"),
             Cause::Disconnected(a, b) => write!(f, "workers {a} and {b} lost their connection"),
+            Cause::Garbled { by, peer } => {
+                write!(f, "worker {by} got a damaged frame from worker {peer}")
+            }
             Cause::Returned(worker) => write!(f, "worker {worker} came back to its session"),
             Cause::CameNot(worker, why) => write!(f, "worker {worker} {why}"),
             Cause::Standstill(members) => {

@@ -153,11 +153,17 @@ impl World {
     /// is safe: once it is fenced, the world before this one can't go on. With
     /// none, they may still train, and must not get a second world beside
     /// theirs: those whose processes answer are waited for, the others for as
-    /// long as they would train on without us.
+    /// long as they would train on without us. Who was only leaving trains no
+    /// more without the members.
     fn recover_without(&mut self, now: Duration) {
         let here = |w: &WorkerId| self.pool.contains_key(w);
         let fenced = self.each_world_has(here) && self.finished.is_none();
         let lease = self.lease();
+        let recorded = self.current.iter();
+        let recorded = recorded.chain(self.pending.iter().map(|p| &p.record));
+        let members: BTreeSet<WorkerId> = recorded
+            .flat_map(|r| r.members.iter().map(|m| m.id))
+            .collect();
         let Phase::Recovering {
             began,
             asked,
@@ -172,7 +178,7 @@ impl World {
         let alive = std::mem::take(alive);
         let gone: Vec<WorkerId> = awaited
             .iter()
-            .filter(|w| fenced || (stopped && !alive.contains(w)))
+            .filter(|w| fenced || !members.contains(w) || (stopped && !alive.contains(w)))
             .copied()
             .collect();
         for worker in gone {

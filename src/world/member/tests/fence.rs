@@ -187,6 +187,7 @@ fn a_source_that_is_no_member_connects_and_tells_of_a_lost_connection() {
     let lost = FromWorker::PeerLost {
         peer: FIRST,
         generation: generation(1),
+        garbled: false,
     };
     assert_eq!(told_of(&commands), [&lost]);
     assert_eq!(

@@ -118,6 +118,7 @@ fn a_broken_exchange_is_made_anew() {
         FromWorker::PeerLost {
             peer: worker(2),
             generation,
+            garbled: false,
         },
     );
     assert_eq!(c.done, [probe(2)]);
@@ -135,6 +136,7 @@ fn exchange_breaks(c: &mut Coordinator, by: u64, peer: u64) {
         FromWorker::PeerLost {
             peer: worker(peer),
             generation,
+            garbled: false,
         },
     );
     c.on(Event::Probed(worker(peer), Probe::Accepted));
@@ -161,6 +163,51 @@ fn the_other_side_of_a_broken_exchange_is_no_second_one() {
     assert_eq!(c.members(), [1, 2]);
 }
 
+/// Worker `by` gets damaged frames from `peer`.
+fn gets_damage(c: &mut Coordinator, by: u64, peer: u64) {
+    let generation = c.current().map(|r| r.generation).unwrap_or_default();
+    c.says(
+        by,
+        FromWorker::PeerLost {
+            peer: worker(peer),
+            generation,
+            garbled: true,
+        },
+    );
+    c.on(Event::Probed(worker(peer), Probe::Accepted));
+}
+
+#[test]
+fn a_worker_whose_frames_come_damaged_again_is_the_one_that_goes() {
+    let mut c = Coordinator::running(auto(), &[1, 2, 3]);
+    // The other end of the broken connection is heard first.
+    exchange_breaks(&mut c, 1, 2);
+    gets_damage(&mut c, 2, 1);
+    c.everybody_reports(&[1, 2, 3], 0);
+    gets_damage(&mut c, 3, 1);
+    c.everybody_reports(&[1, 2, 3], 0);
+    exchange_breaks(&mut c, 1, 2);
+    let Some(ReleaseReason::Evicted(why)) = c.released(1) else {
+        panic!("worker 1 stays");
+    };
+    assert!(why.contains("damaged"), "{why}");
+    c.everybody_reports(&[2, 3], 0);
+    assert_eq!(c.members(), [2, 3]);
+}
+
+#[test]
+fn who_gets_damage_from_everybody_is_the_one_that_goes() {
+    let mut c = Coordinator::running(auto(), &[1, 2, 3]);
+    for peer in [1, 2, 1] {
+        gets_damage(&mut c, 3, peer);
+        if c.released(1).is_none() && c.released(3).is_none() {
+            c.everybody_reports(&[1, 2, 3], 0);
+        }
+    }
+    assert!(c.released(1).is_none() && c.released(2).is_none());
+    assert!(matches!(c.released(3), Some(ReleaseReason::Evicted(_))));
+}
+
 #[test]
 fn a_second_broken_exchange_much_later_is_a_first_one() {
     let mut c = Coordinator::running(auto(), &[1, 2]);
@@ -183,6 +230,7 @@ fn an_accusation_from_before_an_install_is_out_of_date() {
         FromWorker::PeerLost {
             peer: worker(2),
             generation: before,
+            garbled: false,
         },
     );
     assert_eq!(c.done, []);

@@ -253,6 +253,7 @@ fn a_member_that_is_not_here_any_more_is_not_waited_for() {
         FromWorker::PeerLost {
             peer,
             generation: change,
+            garbled: false,
         },
     );
     assert!(c.is_told(1, "Prepare") && c.is_told(2, "Prepare"));

@@ -232,6 +232,24 @@ fn a_restarted_coordinator_whose_world_is_gone_looks_for_a_checkpoint() {
     );
 }
 
+/// Nobody knows where to ask for it, and alone it trains nothing.
+#[test]
+fn a_restarted_coordinator_does_not_wait_for_ever_for_one_that_was_leaving() {
+    let mut before = Coordinator::running(auto(), &[1, 2]);
+    before.drain(2);
+    let change = before.world.number;
+    before.progresses(1, change, 4);
+    before.progresses(2, change, 4);
+    let mut c = before.restarted();
+    c.on(Event::Probed(worker(1), Probe::Refused));
+    assert!(
+        c.world.waiting(c.now).is_some(),
+        "it may bring the last sum"
+    );
+    c.later(PATIENCE);
+    assert!(c.done.contains(&Command::FindStart), "{:?}", c.done);
+}
+
 #[test]
 fn a_change_that_somebody_entered_before_the_crash_is_in_force() {
     let mut before = with_a_newcomer();
