@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use ebbtide::exact::{FixedPoint, Level, max_packed_len, pack, unpack_add, unpack_into};
+use ebbtide::exact::{FixedPoint, Level, SumHash, max_packed_len, pack, unpack_add, unpack_into};
 
 const SMALL: usize = 100_000;
 const LARGE: usize = 25_000_000;
@@ -74,7 +74,7 @@ fn measure(values: usize, repetitions: usize, mut call: impl FnMut()) -> f64 {
 
 type Kernel = fn(FixedPoint, &mut Buffers);
 
-const KERNELS: [(&str, Kernel); 9] = [
+const KERNELS: [(&str, Kernel); 10] = [
     ("f32 accumulate (yardstick)", |_, b| {
         for (sum, g) in b.floats.iter_mut().zip(&b.gradient) {
             *sum += g;
@@ -107,6 +107,11 @@ const KERNELS: [(&str, Kernel); 9] = [
     }),
     ("to_f32", |fixed, b| {
         fixed.to_f32(&b.other, 1.0, &mut b.floats);
+    }),
+    ("to_f32_hashed", |fixed, b| {
+        let mut hash = SumHash::new();
+        fixed.to_f32_hashed(&b.other, 1.0, &mut b.floats, &mut hash);
+        black_box(hash);
     }),
 ];
 

@@ -19,6 +19,7 @@
 //! | [`checkpoint`] | snapshots in an object store, whole or absent |
 //! | [`sim`] | the protocol under random trouble, in virtual time |
 //! | [`observe`] | progress, metrics, events, history |
+//! | [`inspect`] | looking into a run afterwards: report, diff, replay |
 //! | [`numerics`] | own elementary functions and the counter-based generator |
 //! | [`cli`] | the command lines of the three binaries |
 //!
@@ -48,6 +49,7 @@ pub mod collective;
 pub mod coordinator;
 pub mod data;
 pub mod exact;
+pub mod inspect;
 pub mod job;
 pub mod model;
 pub mod numerics;

@@ -5,6 +5,7 @@
 //! | [`chaos`] | `ebbtide run --chaos`: random trouble for real processes, from a seed |
 //! | [`elastic`] | workers come, go and die, and the weights do not notice |
 //! | [`hostile`] | strangers, signals, bad samples: the run is unharmed, or ends with a clear word |
+//! | [`look`] | looking into a run afterwards: report, diff, replay |
 //! | [`memory`] | what a worker needs at most |
 //! | [`network`] | silence, cuts, resets and flipped bits between living processes |
 //! | [`refusals`] | what is started wrong is refused by name, with nothing begun |
@@ -14,6 +15,7 @@
 mod chaos;
 mod elastic;
 mod hostile;
+mod look;
 #[cfg(target_os = "linux")]
 mod memory;
 mod network;

@@ -241,17 +241,31 @@ impl RunStore {
 
     /// The newest sound checkpoint of exactly this step, to fork from.
     pub async fn at_step(&self, step: u64) -> Result<Option<Manifest>, LoadError> {
+        // Evaluations are rounds too, so a round is never below its step.
+        self.newest_sound(step, |of| of == step).await
+    }
+
+    /// The newest sound checkpoint with at most so many steps, to compute what
+    /// comes after it again.
+    pub async fn before_step(&self, step: u64) -> Result<Option<Manifest>, LoadError> {
+        self.newest_sound(0, |of| of <= step).await
+    }
+
+    async fn newest_sound(
+        &self,
+        round_min: u64,
+        fits: impl Fn(u64) -> bool,
+    ) -> Result<Option<Manifest>, LoadError> {
         for reference in self.manifests().await? {
-            // Evaluations are rounds too, so a round is never below its step.
-            if reference.round < step {
+            if reference.round < round_min {
                 break;
             }
             match self.read_manifest(&reference).await {
-                Ok(manifest) if manifest.header.step != step => {}
+                Ok(manifest) if !fits(manifest.header.step) => {}
                 Ok(_) => match self.read_verified(&reference).await {
                     Ok(manifest) => return Ok(Some(manifest)),
                     Err(LoadError::Damaged(damage)) => {
-                        tracing::warn!(%damage, "looking for another of step {step}")
+                        tracing::warn!(%damage, "looking for another")
                     }
                     Err(other) => return Err(other),
                 },

@@ -34,6 +34,12 @@ pub(super) enum Command {
     Drain(DrainArgs),
     /// Write a run's weights as plain safetensors.
     Export(ExportArgs),
+    /// A run in a page: who came and left, why, and what it cost.
+    Report(ReportArgs),
+    /// Two runs side by side: jobs, the first step that differs, results.
+    Diff(DiffArgs),
+    /// Compute one step of a run again, here, and look at it.
+    Replay(ReplayArgs),
 }
 
 /// The stable node of an ebbtide run.
@@ -268,6 +274,62 @@ pub(super) struct ExportArgs {
     /// The file to write.
     #[arg(long, value_name = "FILE", env = "EBBTIDE_TO")]
     pub to: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct ReportArgs {
+    /// A run's folder, or the start of its id.
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// Folder below which ids are looked for. Default: runs.
+    #[arg(long, value_name = "DIR", env = "EBBTIDE_OUT")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long, env = "EBBTIDE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+}
+
+/// Ends with 0 when the runs are identical, with 1 when they differ.
+#[derive(Clone, Debug, Args)]
+pub(super) struct DiffArgs {
+    /// A run's folder, or the start of its id.
+    #[arg(value_name = "RUN_A")]
+    pub a: String,
+    /// The other one.
+    #[arg(value_name = "RUN_B")]
+    pub b: String,
+    /// Folder below which ids are looked for. Default: runs.
+    #[arg(long, value_name = "DIR", env = "EBBTIDE_OUT")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long, env = "EBBTIDE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// A run's folder, or the start of its id.
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// The step, counted from 0 as in `step 7 skipped`.
+    #[arg(long, value_name = "S", env = "EBBTIDE_STEP")]
+    pub step: u64,
+    /// Only this micro-batch of it, from 0.
+    #[arg(long, value_name = "M", env = "EBBTIDE_MICRO_BATCH")]
+    pub micro_batch: Option<u32>,
+    /// Show what each operation of the model's forward pass gives: of that
+    /// micro-batch, or of the first one.
+    #[arg(long, env = "EBBTIDE_TRACE_OPS", value_parser = BoolishValueParser::new())]
+    pub trace_ops: bool,
+    /// Where the job's data is on this machine, if elsewhere.
+    #[arg(long, value_name = "URL", env = "EBBTIDE_DATA")]
+    pub data: Option<String>,
+    /// Folder below which ids are looked for. Default: runs.
+    #[arg(long, value_name = "DIR", env = "EBBTIDE_OUT")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long, env = "EBBTIDE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
 }
 
 fn worker(text: &str) -> Result<WorkerId, String> {

@@ -19,11 +19,13 @@
 //! | `serve` | `coordinator` |
 //! | `work` | `worker` |
 //! | `ask` | `status`, `drain`, `export` |
+//! | `inspect` | `report`, `diff`, `replay` |
 
 mod args;
 mod ask;
 mod chaos;
 mod exit;
+mod inspect;
 mod run;
 mod serve;
 mod work;
@@ -46,6 +48,9 @@ pub fn main(registry: Registry) -> ExitCode {
         args::Command::Status(args) => ask::status(&args),
         args::Command::Drain(args) => ask::drain(&args),
         args::Command::Export(args) => ask::export(&args),
+        args::Command::Report(args) => inspect::report(&args),
+        args::Command::Diff(args) => inspect::diff(&args),
+        args::Command::Replay(args) => inspect::replay(args, &registry),
     };
     exit.code()
 }

@@ -23,6 +23,7 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `digest.rs` | [`SumDigest`]: 64 bits by which complete sums are compared |
 //! | `fixed.rs` | [`FixedPoint`]: the one rounding, range checks, the way back |
 //! | `pack.rs` | lossless blocks in the fewest bits ([`pack()`], [`unpack_into`], [`unpack_add`]) |
 //! | `set.rs` | [`MicroBatchSet`] |
@@ -30,6 +31,7 @@
 //!
 //! What is absent: any floating-point addition of two gradients.
 
+mod digest;
 mod fixed;
 mod pack;
 mod set;
@@ -40,6 +42,7 @@ mod totals_bytes;
 mod tests;
 
 pub use crate::numerics::dispatch::Level;
+pub use digest::{SumDigest, SumHash};
 pub use fixed::{FixedPoint, Inspection, RangeError, Rounding};
 pub use pack::{BLOCK, UnpackError, max_packed_len, pack, unpack_add, unpack_into};
 pub use set::{MAX_MICRO_BATCHES, MicroBatchSet, MicroBatchSetError};

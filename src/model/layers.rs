@@ -12,6 +12,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape
 use candle_nn::{Module, VarBuilder};
 
 use super::init;
+use super::trace::named;
 
 /// What follows the affine map of a [`Dense`] layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Dense {
     weight: Tensor,
     bias: Tensor,
     activation: Activation,
+    /// Its path in the model, for those who look into a step.
+    path: String,
 }
 
 impl Dense {
@@ -50,6 +53,7 @@ impl Dense {
             weight: vars.get_with_hints((outputs, inputs), "weight", hint)?,
             bias: vars.get_with_hints(outputs, "bias", init::zeros())?,
             activation,
+            path: vars.prefix(),
         })
     }
 }
@@ -59,13 +63,15 @@ impl Module for Dense {
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         if xs.device().is_cpu() && xs.dtype() == DType::F32 {
             let op = DenseOp(self.activation);
-            return xs.contiguous()?.apply_op3(&self.weight, &self.bias, op);
+            let ys = xs.contiguous()?.apply_op3(&self.weight, &self.bias, op)?;
+            return named(ys, "dense", &self.path);
         }
         let ys = xs.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
-        match self.activation {
-            Activation::Linear => Ok(ys),
-            Activation::Relu => ys.relu(),
-        }
+        let ys = match self.activation {
+            Activation::Linear => ys,
+            Activation::Relu => ys.relu()?,
+        };
+        named(ys, "dense", &self.path)
     }
 }
 
@@ -186,6 +192,7 @@ mod tests {
                 weight: random((3, 7), "w").into_inner(),
                 bias: random(3, "b").into_inner(),
                 activation,
+                path: String::new(),
             };
             let ys = layer.forward(&xs).unwrap();
             let reference = xs.matmul(&layer.weight.t().unwrap()).unwrap();
@@ -225,6 +232,7 @@ mod tests {
             weight: random((3, 7), "w").into_inner(),
             bias: random(3, "b").into_inner(),
             activation: Activation::Relu,
+            path: String::new(),
         };
         let loss = layer.forward(&xs).unwrap().sum_all().unwrap();
         let grads = loss.backward().unwrap();
@@ -239,6 +247,7 @@ mod tests {
             weight: Tensor::ones((1, 2), DType::F32, &Device::Cpu).unwrap(),
             bias: Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap(),
             activation: Activation::Relu,
+            path: String::new(),
         };
         let ys = layer.forward(&xs).unwrap().to_vec2::<f32>().unwrap();
         assert!(ys[0][0].is_nan());

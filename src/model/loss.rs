@@ -8,6 +8,7 @@
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor, bail};
 
 use super::layers::contiguous;
+use super::trace::named;
 use crate::numerics::maths;
 
 /// Mean sparse categorical cross-entropy of `[n, classes]` logits and `[n]`
@@ -17,9 +18,11 @@ use crate::numerics::maths;
 /// When shapes don't fit, or a target is no class.
 pub fn sparse_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     if logits.device().is_cpu() && logits.dtype() == DType::F32 {
-        return logits.contiguous()?.apply_op2(targets, CrossEntropyOp);
+        let loss = logits.contiguous()?.apply_op2(targets, CrossEntropyOp)?;
+        return named(loss, "sparse cross-entropy", "loss");
     }
-    candle_nn::loss::cross_entropy(logits, targets)
+    let loss = candle_nn::loss::cross_entropy(logits, targets)?;
+    named(loss, "sparse cross-entropy", "loss")
 }
 
 /// Share of rows of `[n, classes]` logits whose largest value stands at the

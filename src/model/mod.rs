@@ -37,6 +37,7 @@ mod registry;
 mod step;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 mod vars;
 
 use candle_core::Tensor;

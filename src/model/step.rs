@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use candle_core::{Result, Tensor, bail};
 
+use super::trace::named;
 use crate::numerics::philox::{self, Key};
 
 /// Names one micro-batch of one step, and is the only source of randomness of a
@@ -68,7 +69,8 @@ impl StepContext {
         for value in &mut mask {
             *value = if *value >= p { kept } else { 0.0 };
         }
-        xs * Tensor::from_vec(mask, xs.shape(), xs.device())?.to_dtype(xs.dtype())?
+        let mask = Tensor::from_vec(mask, xs.shape(), xs.device())?;
+        named((xs * mask.to_dtype(xs.dtype())?)?, "dropout", layer)
     }
 
     /// A key of the counter-based generator for one call of `layer`, for models

@@ -188,6 +188,7 @@ pub enum Event {
         #[serde(with = "labels")]
         members: Vec<WorkerId>,
         /// Their shares of the work, relative to each other.
+        #[serde(default)]
         weights: Vec<u32>,
         base: u64,
         step: u64,
@@ -212,6 +213,15 @@ pub enum Event {
         round: u64,
         /// The chained digests of the states that there are.
         digests: Vec<String>,
+    },
+    /// A step was trained again after a checkpoint and came to another sum: one
+    /// kind of machine must never do that, several may.
+    SumDiffers {
+        step: u64,
+        /// The names of both sums.
+        before: String,
+        now: String,
+        exact: bool,
     },
     /// A gradient wasn't applied; the step counts.
     StepSkipped {
@@ -323,6 +333,7 @@ impl Event {
             Event::Suspicious { .. } => "suspicious",
             Event::KindsChanged { .. } => "kinds_changed",
             Event::StateMismatch { .. } => "state_mismatch",
+            Event::SumDiffers { .. } => "sum_differs",
             Event::StepSkipped { .. } => "step_skipped",
             Event::RoundedToZero { .. } => "rounded_to_zero",
             Event::CheckpointCommitted { .. } => "checkpoint_committed",

@@ -82,6 +82,7 @@ impl Event {
             | Event::CheckpointFailed { .. }
             | Event::CheckpointDamaged { .. } => self.about_checkpoints(),
             Event::StateMismatch { .. }
+            | Event::SumDiffers { .. }
             | Event::StepSkipped { .. }
             | Event::RoundedToZero { .. }
             | Event::KindsChanged { .. } => self.about_numbers(),
@@ -283,6 +284,22 @@ impl Event {
                 );
                 Some(Headline::new(Tone::Bad, text))
             }
+            Event::SumDiffers {
+                step,
+                before,
+                now,
+                exact,
+            } => {
+                let text = format!(
+                    "! step {step} was trained again and came to another sum: {before} before, \
+                     {now} now"
+                );
+                let (tone, text) = match exact {
+                    true => (Tone::Bad, text),
+                    false => (Tone::Plain, format!("{text}, on another numerics kind")),
+                };
+                Some(Headline::new(tone, text))
+            }
             Event::RoundedToZero {
                 epoch,
                 fraction_bits,
@@ -344,7 +361,8 @@ fn recomputed(micro_batches: u64) -> String {
     format!("{} recomputed", batches(micro_batches))
 }
 
-fn batches(n: u64) -> String {
+/// `1 micro-batch`, `3 micro-batches`.
+pub(crate) fn batches(n: u64) -> String {
     if n == 1 {
         "1 micro-batch".to_owned()
     } else {

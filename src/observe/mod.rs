@@ -21,6 +21,7 @@
 //! | [`summary`] | how a run ended, for a person and for a script (`--json`) |
 //! | [`events`], [`headline`] | what happened, as records and as sentences |
 //! | [`labels`] | generations and workers in records, as people write them |
+//! | [`steps`] | of each step its sum's name and its time |
 //! | [`metrics`] | loss curves and state digests, each round once |
 //! | [`jsonl`] | files of JSON lines that survive a torn last line |
 //! | [`history`] | `history.sqlite`: runs, metrics, events, generations, counters, workers |
@@ -44,6 +45,7 @@ pub mod metrics;
 pub mod progress;
 pub mod screen;
 pub mod stall;
+pub mod steps;
 pub mod summary;
 pub mod telemetry;
 
@@ -54,6 +56,7 @@ pub use metrics::{MetricsKind, MetricsLog, MetricsRecord};
 pub use progress::EpochLine;
 pub use screen::{Screen, Terminal};
 pub use stall::StallWatch;
+pub use steps::StepsFile;
 pub use summary::Summary;
 
 /// Milliseconds since 1970-01-01 UTC. In JSON: seconds, with the milliseconds

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::error::StrategyError;
 use super::plan::Plan;
-use crate::exact::Totals;
+use crate::exact::{SumHash, Totals};
 use crate::optim::{NormAccumulator, Optimizer};
 
 /// Elements that are converted and updated at a time: 16 KiB of gradient.
@@ -33,14 +33,14 @@ pub(super) struct Block {
 }
 
 /// Updates `weights` by the gradient in `sum`, and calls `publish` with each
-/// block of new weights.
+/// block of new weights. The sum goes into `hash` in passing.
 ///
 /// The caller has asked whether the sum may be applied: a sum that isn't clean
 /// leaves weights, moments and their step count as they are.
 pub(super) fn apply(
     plan: &Plan,
     step: u64,
-    (sum, totals): (&[i64], &Totals),
+    (sum, totals, hash): (&[i64], &Totals, &mut SumHash),
     (weights, optimizer): (&mut [f32], &mut Optimizer),
     mut publish: impl FnMut(&Block, &[f32]) -> Result<(), StrategyError>,
 ) -> Result<Applied, StrategyError> {
@@ -71,7 +71,8 @@ pub(super) fn apply(
         let range = block.range.clone();
         let gradient = &mut gradient[..range.len()];
         let weights = &mut weights[range.clone()];
-        plan.fixed.to_f32(&sum[range.clone()], correction, gradient);
+        let sum = &sum[range.clone()];
+        plan.fixed.to_f32_hashed(sum, correction, gradient, hash);
         optimizer.update_clipped(range, weights, gradient, lr, clip);
         publish(&block, weights)?;
     }

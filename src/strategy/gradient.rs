@@ -66,7 +66,7 @@ impl Replica {
     }
 
     /// One gradient a parameter in layout order; `None` for frozen ones.
-    fn gradients(
+    pub(super) fn gradients(
         &self,
         mean_loss: &Tensor,
         plan: &Plan,

@@ -156,6 +156,11 @@ impl Replicas {
         self.mirrors.len()
     }
 
+    /// The one that computes on the caller's thread.
+    pub(super) fn first_replica(&mut self) -> &mut Replica {
+        &mut self.first
+    }
+
     /// The parameters of the model.
     pub fn layout(&self) -> &ParameterLayout {
         &self.layout

@@ -20,6 +20,7 @@
 //! | `plan` | what is fixed while a job runs: [`Plan`] |
 //! | `mirrored` | the scope that creates replicas; sharing a round among them |
 //! | `gradient`, `evaluate` | one micro-batch of a step, of an evaluation |
+//! | `examine` | one micro-batch, looked at instead of summed |
 //! | `apply` | from a complete sum to new weights |
 //! | `state`, `snapshot`, `initial` | weights, optimizer and course: digests, saving, beginning |
 //! | `alone` | a whole run without other workers: the undisturbed reference |
@@ -32,6 +33,7 @@ mod apply;
 mod device;
 mod error;
 mod evaluate;
+mod examine;
 mod gradient;
 mod hash;
 mod heap;
@@ -52,6 +54,7 @@ pub use alone::train_alone;
 pub use apply::Applied;
 pub use device::{Device, Devices, DevicesError};
 pub use error::{Place, StrategyError};
+pub use examine::{Examined, Operation, Values};
 pub use initial::InitialError;
 pub use lineage::fork;
 pub use mirrored::{MirroredStrategy, Replicas, Stop};

@@ -2,13 +2,13 @@
 
 use sha2::{Digest, Sha256};
 
-use super::apply::{Applied, apply};
+use super::apply::{Applied, apply, blocks};
 use super::error::StrategyError;
 use super::hash::{hex, update_f32};
 use super::mirrored::Replicas;
 use super::plan::Plan;
 use crate::checkpoint::weights_sha256;
-use crate::exact::Totals;
+use crate::exact::{SumDigest, SumHash, Totals};
 use crate::job::{CourseState, Decision, Kind};
 use crate::model::{ModelError, Variables};
 use crate::optim::Optimizer;
@@ -34,6 +34,8 @@ pub struct Finished {
     pub kind: Kind,
     /// `None` when nothing was applied: an evaluation, or a skipped step.
     pub applied: Option<Applied>,
+    /// The name of a training step's sum, applied or skipped.
+    pub sum: Option<SumDigest>,
     /// What follows, in the order in which it is to be done.
     pub decisions: Vec<Decision>,
     /// The state's digest, where the decisions ask for it.
@@ -105,25 +107,32 @@ impl TrainState {
         totals: &Totals,
     ) -> Result<Finished, StrategyError> {
         let kind = plan.course.kind(&self.course);
+        let mut hash = SumHash::new();
         let applied = match kind {
             Kind::Train { step, .. } if plan.course.applies(totals) => Some(apply(
                 plan,
                 step,
-                (sum, totals),
+                (sum, totals, &mut hash),
                 (&mut self.weights, &mut self.optimizer),
                 |block, weights| match replicas {
                     Some(replicas) => replicas.publish(block.parameter, &block.range, weights),
                     None => Ok(()),
                 },
             )?),
+            Kind::Train { .. } => {
+                blocks(plan).for_each(|block| hash.add(&sum[block.range]));
+                None
+            }
             _ => None,
         };
+        let trained = matches!(kind, Kind::Train { .. });
         let decisions = plan.course.finish(&mut self.course, totals);
         let verify = |decision: &Decision| matches!(decision, Decision::VerifyDigest { .. });
         let digest = decisions.iter().any(verify).then(|| self.chain_on(plan));
         Ok(Finished {
             kind,
             applied,
+            sum: trained.then(|| hash.finish(totals)),
             decisions,
             digest,
         })

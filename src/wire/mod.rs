@@ -3,9 +3,11 @@
 
 mod convert;
 mod record;
+mod steps;
 
 pub use convert::WireError;
 pub use record::{Record, Values};
+pub use steps::{StepRow, Steps};
 
 /// Generated from `proto/control.proto`.
 pub mod control {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::steps::Steps;
+
 /// Values by name: `loss`, the model's metrics, `val_loss`, ...; `None` where
 /// one isn't finite.
 pub type Values = BTreeMap<String, Option<f64>>;
@@ -22,6 +24,8 @@ pub enum Record {
         /// Means over the epoch so far.
         values: Values,
     },
+    /// Finished steps, each by the name of its sum; the file knows what it has.
+    Steps(Steps),
     /// Means over the steps since the last record.
     Step {
         /// Rounds applied.
@@ -118,10 +122,10 @@ pub enum Record {
 }
 
 impl Record {
-    /// What makes it one of a kind; `None` if it is only for the screen.
+    /// What makes it one of a kind; `None` for what may be told again.
     pub fn key(&self) -> Option<(&'static str, u64, u32)> {
         match self {
-            Record::Running { .. } => None,
+            Record::Running { .. } | Record::Steps(_) => None,
             Record::Step { round, .. } => Some(("step", *round, 0)),
             Record::Epoch { round, .. } => Some(("epoch", *round, 0)),
             Record::Evaluated { round, .. } => Some(("evaluated", *round, 0)),

@@ -20,7 +20,7 @@ use super::rounding::RoundedToZero;
 use super::saver::Saver;
 use super::trailer::StateDigest;
 use crate::checkpoint::RunStore;
-use crate::exact::Totals;
+use crate::exact::{SumDigest, Totals};
 use crate::job::Kind;
 use crate::job::course::{Decision, StopReason};
 use crate::strategy::{Devices, Partial, Plan, Replicas, Stop, TrainState};
@@ -84,6 +84,8 @@ pub(super) struct Done {
     pub trained: bool,
     pub records: Vec<Reported>,
     pub digest: Option<StateDigest>,
+    /// Index of the step that this was, and the name of its sum.
+    pub sum: Option<(u64, SumDigest)>,
     /// What the next round is.
     pub kind: Kind,
     pub running: Reported,
@@ -344,6 +346,10 @@ impl Worker {
                 round: state.course.round,
                 sha256,
             }),
+            sum: match finished.kind {
+                Kind::Train { step, .. } => finished.sum.map(|sum| (step, sum)),
+                _ => None,
+            },
             running: records::running(&self.plan, state),
             failed,
             next: Next::End,

@@ -26,6 +26,7 @@ mod rounds;
 mod saver;
 mod session;
 mod signals;
+mod steps;
 mod sums;
 mod trailer;
 

@@ -224,6 +224,7 @@ impl StandIn {
             trained: true,
             records: Vec::new(),
             digest: None,
+            sum: None,
             running: Record::Running {
                 step,
                 epoch: 1,

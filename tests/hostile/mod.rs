@@ -11,6 +11,6 @@
 
 mod impostors;
 mod leavers;
-mod samples;
+pub mod samples;
 mod signals;
 mod strangers;

@@ -30,10 +30,10 @@ lr = 1e-2
 /// The row that is odd, and its index among the samples for training: each
 /// fifth row is for validation.
 const ODD_ROW: u64 = 23;
-const ODD_SAMPLE: u64 = 19;
+pub const ODD_SAMPLE: u64 = 19;
 
 /// A folder with the job, and points of which one has this y.
-fn with_odd(y: &str) -> Folder {
+pub fn with_odd(y: &str) -> Folder {
     let folder = Folder::new();
     let mut points = "x,y\n".to_owned();
     for row in 0..100 {
@@ -51,13 +51,13 @@ fn with_odd(y: &str) -> Folder {
 }
 
 /// What a run came to.
-struct Outcome {
-    summary: Value,
-    events: Vec<Value>,
+pub struct Outcome {
+    pub summary: Value,
+    pub events: Vec<Value>,
     stdout: String,
 }
 
-fn run(folder: &Folder, workers: &str, flags: &[&str], code: i32) -> Outcome {
+pub fn run(folder: &Folder, workers: &str, flags: &[&str], code: i32) -> Outcome {
     let out = folder.path().join(format!("out-{workers}"));
     let mut command = Command::new(example("custom_model"));
     command.arg("run").arg(folder.path().join("job.toml"));

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
+use ebbtide::exact::SumDigest;
+use ebbtide::observe::steps::{STEPS_FILE, read_steps};
 use serde_json::Value;
 
 use super::ended::records;
@@ -42,6 +44,11 @@ pub struct Fleet {
 pub struct Outcome {
     pub summary: Value,
     pub events: Vec<Value>,
+    /// The sums of the steps, as the run's folder has them.
+    pub sums: Vec<Option<SumDigest>>,
+    /// The run's folder, as long as this is there.
+    pub run: PathBuf,
+    _kept: Folder,
     /// Exit codes of the workers; `None` if killed.
     pub exits: BTreeMap<String, Option<i32>>,
     /// What each worker applied.
@@ -166,6 +173,13 @@ impl Fleet {
         run.join(format!("manifests/r{round:012}.json"))
     }
 
+    /// The names of the steps' sums, in the run's folder.
+    pub fn steps_file(&self) -> PathBuf {
+        let runs = std::fs::read_dir(self.folder.path().join("out")).unwrap();
+        let mut files = runs.flatten().map(|run| run.path().join(STEPS_FILE));
+        files.find(|file| file.exists()).unwrap()
+    }
+
     /// `HOST:PORT` of the coordinator.
     pub fn address(&self) -> &str {
         self.address.trim_start_matches("http://")
@@ -240,14 +254,13 @@ impl Fleet {
             ledgers.insert(name.clone(), worker.ledger());
         }
         let run = summary["run"].as_str().unwrap();
-        let events = self
-            .folder
-            .path()
-            .join("out")
-            .join(run)
-            .join("events.jsonl");
+        let run = self.folder.path().join("out").join(run);
+        let steps = read_steps(&run.join(STEPS_FILE)).unwrap().into_iter();
         let outcome = Outcome {
-            events: records(&events),
+            events: records(&run.join("events.jsonl")),
+            sums: steps.map(|row| Some(row?.sum)).collect(),
+            run,
+            _kept: self.folder,
             reference: reference(&self.job),
             summary,
             exits,

@@ -58,7 +58,24 @@ impl Outcome {
         let ledgers = self.ledgers.iter();
         let ledgers = ledgers.map(|(name, entries)| (name.as_str(), &entries[..]));
         self.reference.check_ledgers(ledgers);
+        self.check_sums();
         self.check_recomputed();
+    }
+
+    /// Each step's sum was told, whoever told it, and is the undisturbed run's.
+    fn check_sums(&self) {
+        // All may be killed before the last step of a checkpoint is told.
+        let untold = match self.count("world_lost") {
+            0 => 0,
+            _ => self.summary["resumed_from_step"].as_u64().unwrap_or(0),
+        };
+        let expected = self.reference.sums.iter().copied().map(Some);
+        let sums = self.sums.iter().copied();
+        let mut pairs = (0..).zip(expected.zip(sums));
+        let wrong = pairs.find(|(step, (a, b))| a != b && (b.is_some() || *step >= untold));
+        assert_eq!(wrong, None::<(u64, _)>, "step, expected and found");
+        assert_eq!(self.sums.len(), self.reference.sums.len());
+        assert_eq!(self.count("sum_differs"), 0);
     }
 
     /// After each loss no more was computed again than the lost ones' shares.

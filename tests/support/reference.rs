@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use ebbtide::exact::SumDigest;
 use ebbtide::job::Job;
 use ebbtide::model::Registry;
-use ebbtide::strategy::{Devices, Plan, TrainState, train_alone};
+use ebbtide::strategy::{Devices, Finished, Plan, TrainState, train_alone};
 use serde_json::Value;
 
 /// What one process comes to without anybody else.
 pub struct Reference {
     pub plan: Arc<Plan>,
     pub weights_sha256: String,
+    /// Of its steps.
+    pub sums: Vec<SumDigest>,
     /// Steps trained; fewer than planned after an early stop.
     pub steps: u64,
 }
@@ -33,10 +36,13 @@ fn train(job: &str) -> Reference {
     let job = Job::parse(job, &path, &[]).unwrap();
     let plan = Arc::new(Plan::new(&job, &Registry::builtin()).unwrap());
     let state = TrainState::initial(&plan).unwrap();
-    let state = train_alone(&plan, &Devices::cpu(1), state, |_, _| ()).unwrap();
+    let mut sums = Vec::new();
+    let observe = |_: &TrainState, finished: &Finished| sums.extend(finished.sum);
+    let state = train_alone(&plan, &Devices::cpu(1), state, observe).unwrap();
     Reference {
         weights_sha256: state.weights_sha256(&plan),
         steps: state.course.step,
+        sums,
         plan,
     }
 }

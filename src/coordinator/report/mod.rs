@@ -23,8 +23,9 @@ use crate::checkpoint::write_pointer;
 use crate::job::Course;
 use crate::observe::events::Missing;
 use crate::observe::history::{RunRow, RunStatus, StoredGeneration};
+use crate::observe::steps::STEPS_FILE;
 use crate::observe::telemetry::SharedScreen;
-use crate::observe::{Event, EventLog, History, MetricsLog, StallWatch, UnixMillis};
+use crate::observe::{Event, EventLog, History, MetricsLog, StallWatch, StepsFile, UnixMillis};
 use crate::strategy::Plan;
 use crate::world::membership::{Command, Durable, Note, World};
 use crate::world::{Generation, Round, WorkerId};
@@ -57,6 +58,9 @@ pub(super) struct Report {
     history: History,
     events: EventLog,
     metrics: MetricsLog,
+    steps: StepsFile,
+    /// Steps trained again came to other sums, since the last start from a checkpoint.
+    sum_differs: bool,
     screen: SharedScreen,
     stalls: StallWatch,
     workers: BTreeMap<WorkerId, Known>,
@@ -122,6 +126,7 @@ impl Report {
             .map_err(internal)?;
         let metrics = MetricsLog::open(&folder.join("metrics.jsonl"), &run, Some(history.clone()))
             .map_err(internal)?;
+        let steps = StepsFile::open(&folder.join(STEPS_FILE)).map_err(internal)?;
         let step = history.counter(&run, STEP_REACHED)?;
         let steps_per_epoch = plan.course.steps_per_epoch();
         let total_steps = plan.course.total_steps();
@@ -133,6 +138,8 @@ impl Report {
             history,
             events,
             metrics,
+            steps,
+            sum_differs: false,
             screen,
             stalls: StallWatch::new(),
             workers: BTreeMap::new(),
@@ -259,7 +266,7 @@ impl Report {
         (self.step, self.reached) = (step, step);
         self.record_step();
         self.last_epoch = step / self.steps_per_epoch;
-        self.complete = false;
+        (self.complete, self.sum_differs) = (false, false);
         self.epoch_first_step = step;
         self.count(
             "recomputed_after_resume",

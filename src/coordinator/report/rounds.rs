@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::{Report, internal, unix_now};
 use crate::coordinator::CoordinatorError;
 use crate::observe::events::SkipKind;
+use crate::observe::steps::Differs;
 use crate::observe::{EpochLine, Event, MetricsKind, MetricsRecord};
-use crate::wire::{Record, Values};
+use crate::wire::{Record, Steps, Values};
 use crate::world::membership::World;
 
 impl Report {
@@ -26,12 +27,16 @@ impl Report {
             self.running(now, *step, *epoch, values, world);
             return Ok(());
         }
+        if let Record::Steps(steps) = &record {
+            self.steps(steps);
+            return Ok(());
+        }
         if !record.key().is_some_and(|key| self.announced.insert(key)) {
             return Ok(());
         }
         self.complete |= is_last(&record, self.total_steps);
         match record {
-            Record::Running { .. } => {}
+            Record::Running { .. } | Record::Steps(_) => {}
             Record::Step {
                 round,
                 step,
@@ -132,6 +137,30 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    /// Finished steps. Without them training goes on: they are for those who look
+    /// into the run later.
+    fn steps(&mut self, steps: &Steps) {
+        let end = steps.first.checked_add(steps.rows.len() as u64);
+        if end.is_none_or(|end| end > self.total_steps) {
+            return tracing::warn!(first = steps.first, "steps that the job doesn't have");
+        }
+        match self.steps.put(steps) {
+            Err(error) => tracing::error!(%error, "finished steps could not be written down"),
+            Ok(Some(Differs { step, before, now })) if !self.sum_differs => {
+                self.sum_differs = true; // what follows differs as well
+                let exact = self.recorded_kinds().is_ok_and(|kinds| kinds.len() <= 1);
+                let (before, now) = (before.to_string(), now.to_string());
+                self.event(Event::SumDiffers {
+                    step,
+                    before,
+                    now,
+                    exact,
+                });
+            }
+            Ok(_) => {}
+        }
     }
 
     /// Whom everybody waits for once there is nothing left to compute.

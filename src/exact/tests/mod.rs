@@ -1,5 +1,6 @@
 //! The promises of the room, against references that share no code with it.
 
+mod digest;
 mod fixed;
 mod pack;
 mod totals;

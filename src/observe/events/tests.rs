@@ -171,6 +171,12 @@ pub(crate) fn every_event() -> Vec<Event> {
             step: Some(12),
             error: text("parameter `b` receives no gradient"),
         },
+        Event::SumDiffers {
+            step: 41,
+            before: text("00000000000000aa"),
+            now: text("00000000000000bb"),
+            exact: true,
+        },
     ]
 }
 

@@ -99,6 +99,12 @@ fn every_event_has_its_sentence_or_none() {
             "failed",
             Some("! failed at step 12: parameter `b` receives no gradient"),
         ),
+        (
+            "sum_differs",
+            Some(
+                "! step 41 was trained again and came to another sum: 00000000000000aa before, 00000000000000bb now",
+            ),
+        ),
     ];
     assert_eq!(said.len(), expected.len());
     for ((name, text), (expected_name, expected_text)) in said.iter().zip(expected) {

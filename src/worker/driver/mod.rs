@@ -28,6 +28,7 @@ use super::peers::{Peers, Up};
 use super::rounds::{Rounds, bucket_counts};
 use super::saver::Saved;
 use super::session::{Said, Session};
+use super::steps::StepLog;
 use super::sums::PackedSum;
 use super::trailer::{Shape, StateDigest};
 use crate::collective::{Frame, Link, PeerEvent, Side};
@@ -107,6 +108,9 @@ pub(super) struct Driver {
     unsent: usize,
     was_first: bool,
     running: Option<Record>,
+    steps: StepLog,
+    /// When the round before was applied.
+    applied_at: Option<Instant>,
     failed: Option<String>,
     told: Instant,
     draining: bool,
@@ -150,6 +154,8 @@ impl Driver {
             unsent: 0,
             was_first: false,
             running: None,
+            steps: StepLog::default(),
+            applied_at: None,
             failed: None,
             told: Instant::now(),
             draining: false,
@@ -220,6 +226,7 @@ impl Driver {
                 let holdings = self.member.holdings();
                 self.session.hello(&holdings);
                 self.unsent = self.records.len();
+                self.steps.tell_again();
                 self.send_records();
             }
             Said::Message(message) => self.told(message),

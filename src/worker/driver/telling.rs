@@ -66,7 +66,26 @@ impl Driver {
         {
             self.session.records(std::iter::once(&running));
         }
+        self.send_steps();
         self.send_records();
+    }
+
+    /// The first member tells the names of the sums; all keep them.
+    fn send_steps(&mut self) {
+        if self.is_first() {
+            self.send_all_steps();
+        } else {
+            // Whoever is first now may take what it has not told along.
+            self.steps.tell_again();
+        }
+    }
+
+    /// Before a checkpoint, by whoever writes it: what came before it won't be
+    /// trained again. The last one to leave is no member any more.
+    pub(super) fn send_all_steps(&mut self) {
+        while let Some(steps) = self.steps.take_untold() {
+            self.session.records(std::iter::once(&steps));
+        }
     }
 
     /// The first member tells what was decided; a new one tells again what the

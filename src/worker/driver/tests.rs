@@ -236,6 +236,7 @@ fn restore_that_overtakes_an_update_leaves_nothing_of_it() {
         trained: true,
         records: Vec::new(),
         digest: None,
+        sum: None,
         kind: kind.clone(),
         running: Record::Running {
             step: 1,

@@ -1,6 +1,7 @@
 //! What the engine is asked for and what becomes of its answers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::super::engine::{Answer, Ask, Done};
 use super::super::fault::Fault;
@@ -30,6 +31,7 @@ impl Driver {
                 // An update that the restore overtook was of another state.
                 (self.kept, self.coming, self.alone) = (None, None, None);
                 self.digest = None;
+                self.applied_at = None;
                 self.kind = kind;
                 self.event(Event::Restored { task, round, next });
             }
@@ -81,6 +83,10 @@ impl Driver {
         self.counters.steps += u64::from(done.trained);
         self.digest = done.digest.or(self.digest);
         self.kind = done.kind;
+        let before = self.applied_at.replace(Instant::now());
+        if let Some((step, sum)) = done.sum {
+            self.steps.applied(step, sum, before.map(|at| at.elapsed()));
+        }
         self.running = Some(done.running);
         self.failed = done.failed;
         for record in done.records {
@@ -202,6 +208,7 @@ impl Driver {
         if let (true, Some(error)) = (last, self.failed.clone()) {
             return self.session.tell(FromWorker::JobFailed { error });
         }
+        self.send_all_steps();
         let generation = self.member.installed();
         self.engine.ask(Ask::Save { last, generation });
     }
