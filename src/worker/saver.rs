@@ -3,7 +3,8 @@
 //! Where the store is slower than checkpoints come, or doesn't answer at all, a
 //! newer snapshot takes the place of those that wait: a writer needs the memory
 //! of two or three states, never of all that were ever due, and a joiner or the
-//! end of the run doesn't wait for all of them. Small ones may queue.
+//! end of the run doesn't wait for all of them. A few small ones may queue: what
+//! a loss of everybody costs is bounded by how many there are.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::SyncSender;
@@ -23,6 +24,9 @@ const SHARD_BYTES_MAX: usize = 256 << 20;
 
 /// All states that wait, unless it is one alone, the run's last, or the best.
 const WAITING_BYTES_MAX: usize = 32 << 20;
+
+/// So many wait at most, however small.
+const WAITING_MAX: usize = 16;
 
 /// What a store that failed is given before it is asked again.
 const BREATH: Duration = Duration::from_secs(1);
@@ -44,25 +48,38 @@ struct Queue {
     waiting: VecDeque<Arc<Snapshot>>,
 }
 
+/// What decides whether a snapshot may be left out.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    bytes: usize,
+    best: bool,
+    last: bool,
+}
+
 impl Queue {
-    /// The run's last and the best so far wait until nothing stands for them;
-    /// of the others the newest stays.
     fn add(&mut self, snapshot: Arc<Snapshot>) {
-        let newer = snapshot.header.clone();
         self.waiting.push_back(snapshot);
-        let overtaken =
-            |old: &Header| (newer.best || !old.best) && (newer.is_final || !old.is_final);
-        let mut bytes: usize = self.waiting.iter().map(|s| s.byte_len()).sum();
-        let mut at = 0;
-        while bytes > WAITING_BYTES_MAX && at + 1 < self.waiting.len() {
-            if overtaken(&self.waiting[at].header) {
-                let gone = self.waiting.remove(at);
-                bytes -= gone.map_or(0, |gone| gone.byte_len());
-            } else {
-                at += 1;
-            }
+        let due = |snapshot: &Arc<Snapshot>| Due {
+            bytes: snapshot.byte_len(),
+            best: snapshot.header.best,
+            last: snapshot.header.is_final,
+        };
+        while let Some(at) = overtaken(&self.waiting.iter().map(due).collect::<Vec<_>>()) {
+            self.waiting.remove(at);
         }
     }
+}
+
+/// Which of those that wait, oldest first, the newest one stands for, if they
+/// are too many: the oldest, but never the run's last and the best so far.
+fn overtaken(waiting: &[Due]) -> Option<usize> {
+    let (newer, older) = waiting.split_last()?;
+    let bytes: usize = waiting.iter().map(|due| due.bytes).sum();
+    if bytes <= WAITING_BYTES_MAX && waiting.len() <= WAITING_MAX {
+        return None;
+    }
+    let stands_for = |old: &Due| (newer.best || !old.best) && (newer.last || !old.last);
+    older.iter().position(stands_for)
 }
 
 /// Hands snapshots to the store, one at a time.
@@ -182,5 +199,53 @@ impl Saver {
             .await
             .map_err(|e| e.to_string())?;
         Ok(saved.manifest.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The snapshots that still wait after these were due, by their number.
+    fn left(dues: &[Due]) -> Vec<usize> {
+        let mut waiting: Vec<(usize, Due)> = Vec::new();
+        for due in dues.iter().copied().enumerate() {
+            waiting.push(due);
+            let all = |waiting: &[(usize, Due)]| waiting.iter().map(|w| w.1).collect::<Vec<_>>();
+            while let Some(at) = overtaken(&all(&waiting)) {
+                waiting.remove(at);
+            }
+        }
+        waiting.into_iter().map(|(number, _)| number).collect()
+    }
+
+    const SMALL: Due = Due {
+        bytes: 1000,
+        best: false,
+        last: false,
+    };
+
+    #[test]
+    fn however_small_they_are_only_the_newest_wait() {
+        let expected: Vec<usize> = (1000 - WAITING_MAX..1000).collect();
+        assert_eq!(left(&[SMALL; 1000]), expected);
+    }
+
+    #[test]
+    fn of_large_ones_the_newest_alone_waits() {
+        let large = Due {
+            bytes: WAITING_BYTES_MAX,
+            ..SMALL
+        };
+        assert_eq!(left(&[large; 5]), [4]);
+    }
+
+    #[test]
+    fn the_best_waits_for_a_better_one_and_the_last_for_good() {
+        let mut dues = [SMALL; 100];
+        (dues[20].last, dues[30].best, dues[60].best) = (true, true, true);
+        let left = left(&dues);
+        assert!(!left.contains(&30), "another was better: {left:?}");
+        assert!(left.contains(&60) && left.contains(&20), "{left:?}");
     }
 }
