@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use super::chaos::expression::Expression;
-use crate::coordinator::{Fork, WorldSize};
+use crate::coordinator::{Fork, ShadowMode, WorldSize};
 use crate::observe::labels::Labelled;
 use crate::worker::DevicesChoice;
 use crate::world::WorkerId;
@@ -149,6 +149,15 @@ pub(super) struct CoordinatorArgs {
         env = "EBBTIDE_WORLD_SIZE"
     )]
     pub world_size: WorldSize,
+    /// A process on this node that follows: it writes the checkpoints, and holds the state when
+    /// all workers are gone at once. auto: as long as it keeps up.
+    #[arg(
+        long,
+        value_name = "auto|on|off",
+        default_value = "off",
+        env = "EBBTIDE_SHADOW"
+    )]
+    pub shadow: ShadowMode,
     /// Where to listen. Beyond loopback a token is needed; one is made and
     /// shown if none is given.
     #[arg(

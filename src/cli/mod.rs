@@ -17,6 +17,7 @@
 //! | `run` | `ebbtide run`: a coordinator and its workers on this machine |
 //! | `chaos` | the same under random trouble |
 //! | `serve` | `coordinator` |
+//! | `shadow` | the process beside it that follows |
 //! | `work` | `worker` |
 //! | `ask` | `status`, `drain`, `export` |
 //! | `inspect` | `report`, `diff`, `replay` |
@@ -28,6 +29,7 @@ mod exit;
 mod inspect;
 mod run;
 mod serve;
+mod shadow;
 mod work;
 
 pub use exit::Exit;
@@ -41,6 +43,9 @@ use crate::model::Registry;
 
 /// `ebbtide`, with all its subcommands.
 pub fn main(registry: Registry) -> ExitCode {
+    if let Some(exit) = shadow::if_asked(&registry) {
+        return exit.code();
+    }
     let exit = match parse::<args::Ebbtide>().command {
         args::Command::Run(args) => run::run(args, &registry),
         args::Command::Coordinator(args) => serve::coordinator(args, &registry),
@@ -57,6 +62,9 @@ pub fn main(registry: Registry) -> ExitCode {
 
 /// `coordinator`: the same as `ebbtide coordinator`.
 pub fn coordinator_main(registry: Registry) -> ExitCode {
+    if let Some(exit) = shadow::if_asked(&registry) {
+        return exit.code();
+    }
     serve::coordinator(parse::<args::Coordinator>().args, &registry).code()
 }
 

@@ -8,9 +8,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::args::{CoordinatorArgs, JobArgs};
 use super::exit::{Exit, complain};
+use super::shadow;
 use super::work::exit_with_parent;
 use crate::collective::Token;
-use crate::coordinator::{self, Config, CoordinatorError, Listening, WorldSize};
+use crate::coordinator::{self, Config, CoordinatorError, Listening, ShadowMode, WorldSize};
 use crate::job::{Job, JobError};
 use crate::model::Registry;
 use crate::observe::joinline::{self, JoinLine, Start};
@@ -45,6 +46,11 @@ pub(super) fn coordinator(args: CoordinatorArgs, registry: &Registry) -> Exit {
     let announced = config.clone();
     let listening = move |listening: &Listening| {
         announce(&said, &announced, listening, given);
+        if announced.shadow != ShadowMode::Off {
+            let host = announced.join_host(listening.address);
+            let folder = announced.out.join(&listening.run);
+            tokio::spawn(shadow::keep(listening.clone(), host, folder, said.clone()));
+        }
     };
     let stop = Stop::default();
     let told = stop.clone();
@@ -69,6 +75,7 @@ fn config(args: &CoordinatorArgs, registry: &Registry) -> Result<Config, Exit> {
     let assembled = assemble(job, registry, &args.common, world_size, listen, token);
     Ok(Config {
         public_host: args.public_host.clone(),
+        shadow: args.shadow,
         ..assembled
     })
 }
@@ -115,6 +122,7 @@ pub(super) fn assemble(
         patience: common.patience,
         owner: std::env::var("USER").ok(),
         crew: None,
+        shadow: ShadowMode::Off,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::ToSocketAddrs;
+use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -14,8 +15,11 @@ use crate::model::Registry;
 use crate::observe::LogTail;
 use crate::observe::joinline::host_name;
 use crate::observe::telemetry::{self, Sink};
-use crate::worker::{self, Config, Ended};
+use crate::worker::{self, Config, DevicesChoice, Ended};
 use crate::world::message::ReleaseReason;
+
+/// A shadow ends with its coordinator; until that is seen, it waits.
+const SHADOW_WAITS: Duration = Duration::from_secs(60);
 
 /// Runs the worker's command.
 pub(super) fn worker(args: WorkerArgs, registry: &Registry) -> Exit {
@@ -31,6 +35,41 @@ pub(super) fn worker(args: WorkerArgs, registry: &Registry) -> Exit {
     let config = match config(args, registry) {
         Ok(config) => config,
         Err(error) => return complain(Exit::Usage, error),
+    };
+    conclude(worker::run(&config, &tail))
+}
+
+/// Runs as the shadow of the coordinator at this address.
+pub(super) fn shadow(of: &str, advertise: Option<String>, registry: &Registry) -> Exit {
+    one_thread_a_replica();
+    exit_with_parent();
+    let tail = LogTail::new();
+    let sink = Sink::Stderr { colour: false };
+    if let Err(error) = telemetry::init(rust_log().as_deref(), sink, Some(tail.clone())) {
+        return complain(Exit::Usage, error);
+    }
+    let token = match std::env::var("EBBTIDE_TOKEN").unwrap_or_default().parse() {
+        Ok(token) => token,
+        Err(error) => return complain(Exit::Usage, format!("EBBTIDE_TOKEN: {error}")),
+    };
+    let listen = match advertise {
+        Some(_) => "0.0.0.0:0",
+        None => "127.0.0.1:0",
+    };
+    let config = Config {
+        coordinator: of.to_owned(),
+        token,
+        devices: DevicesChoice::Cpu(1),
+        peer_listen: listen.to_owned(),
+        advertise: advertise.map(|host| (host, None)),
+        reconnect_timeout: SHADOW_WAITS,
+        data: None,
+        node: "shadow".to_owned(),
+        zone: None,
+        price: None,
+        registry: registry.clone(),
+        build: None,
+        shadow: true,
     };
     conclude(worker::run(&config, &tail))
 }
@@ -58,6 +97,7 @@ fn config(args: WorkerArgs, registry: &Registry) -> Result<Config, String> {
         price: args.price,
         registry: registry.clone(),
         build: args.claim_build,
+        shadow: false,
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::CoordinatorError;
+use super::shadow::ShadowMode;
 use crate::collective::Token;
 use crate::job::Job;
 use crate::model::Registry;
@@ -94,6 +95,8 @@ pub struct Config {
     pub owner: Option<String>,
     /// How many workers, and replicas of each, all of them are on this machine.
     pub crew: Option<(usize, usize)>,
+    /// `--shadow`.
+    pub shadow: ShadowMode,
 }
 
 /// World sizes that contradict each other, or the job: training would wait
@@ -233,6 +236,7 @@ mod tests {
             patience: Duration::ZERO,
             owner: None,
             crew: None,
+            shadow: ShadowMode::Off,
         }
     }
 

@@ -19,11 +19,13 @@ mod driver;
 mod opening;
 mod report;
 mod service;
+mod shadow;
 mod status;
 mod takeover;
 
 pub use config::{Config, Fork, SizesError, WorldSize};
 pub use opening::OpeningError;
+pub use shadow::ShadowMode;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -283,8 +283,27 @@ pub enum Event {
         minimum: u64,
         step: u64,
     },
+    /// Who writes the checkpoints from now on: the shadow, or the first member.
+    WriterChanged {
+        #[serde(with = "labels")]
+        shadow: Option<WorkerId>,
+        step: u64,
+    },
+    /// The fleet finishes more rounds a second than the shadow can apply.
+    ShadowTooSlow {
+        #[serde(with = "labels")]
+        worker: WorkerId,
+        rounds_per_second: f64,
+        able: f64,
+        /// It stays, behind the others; else it is let go.
+        kept: bool,
+    },
     /// The world is full; this one follows, to take a lost member's place.
-    HotSpare { worker: WorkerId, name: String },
+    HotSpare {
+        #[serde(with = "labels")]
+        worker: WorkerId,
+        name: String,
+    },
     /// The world is full: these help nobody.
     IdleWorkers {
         workers: Vec<String>,
@@ -342,6 +361,8 @@ impl Event {
             Event::EpochEnded { .. } => "epoch_ended",
             Event::Stalled { .. } => "stalled",
             Event::Paused { .. } => "paused",
+            Event::WriterChanged { .. } => "writer_changed",
+            Event::ShadowTooSlow { .. } => "shadow_too_slow",
             Event::HotSpare { .. } => "hot_spare",
             Event::IdleWorkers { .. } => "idle_workers",
             Event::EarlyStopped { .. } => "early_stopped",

@@ -130,6 +130,31 @@ impl Event {
                 };
                 said(Tone::Warning, text)
             }
+            Event::WriterChanged { shadow, .. } => match shadow {
+                Some(_) => said(
+                    Tone::Good,
+                    "  the shadow has caught up: it writes the checkpoints".into(),
+                ),
+                None => said(
+                    Tone::Warning,
+                    "  without a shadow: the workers write the checkpoints".into(),
+                ),
+            },
+            Event::ShadowTooSlow {
+                rounds_per_second,
+                able,
+                kept,
+                ..
+            } => {
+                let then = match kept {
+                    true => "training goes on ahead of it, unprotected",
+                    false => "it is let go (--shadow on keeps it)",
+                };
+                let text = format!(
+                    "  the shadow can't keep up: {rounds_per_second:.0} rounds a second, it can do {able:.0}; {then}"
+                );
+                said(Tone::Warning, text)
+            }
             Event::HotSpare { worker, name } => said(
                 Tone::Good,
                 format!("  worker {worker} ({name}) follows as a hot spare"),

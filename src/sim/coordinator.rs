@@ -139,6 +139,7 @@ impl Coordinator {
             env,
             Event::Hello {
                 trains_on: env.weather.reconnect,
+                shadow: env.shadows.contains(&worker),
                 worker,
                 member,
                 name,
@@ -218,6 +219,9 @@ impl Coordinator {
                     let enough = self.settings.start_size.min(self.settings.members_max);
                     invariants::first_world(env, record, enough);
                 }
+                if *cause == Cause::Started {
+                    invariants::shadow_holds::starts_at(env, record);
+                }
                 let old = [&before.0, &before.1];
                 invariants::recomputed(env, old, record, *recomputed);
             }
@@ -273,7 +277,14 @@ impl Coordinator {
     fn send(&mut self, env: &mut Env, worker: WorkerId, message: ToWorker) {
         match &message {
             ToWorker::Prepare { .. } => env.count("prepare told"),
-            ToWorker::Release(ReleaseReason::Evicted(_)) => env.count("evicted"),
+            ToWorker::Release(reason) => {
+                if matches!(reason, ReleaseReason::Evicted(_)) {
+                    env.count("evicted");
+                }
+                if env.shadows.contains(&worker) {
+                    invariants::shadow_holds::is_gone(env);
+                }
+            }
             _ => {}
         }
         if let Some(link) = self.sessions.get(&worker) {

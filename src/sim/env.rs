@@ -63,6 +63,10 @@ pub struct Env {
     pub planted: Option<Planted>,
     /// How often each thing happened.
     pub counts: BTreeMap<&'static str, u64>,
+    /// The newest round that the shadow has told of.
+    pub told: Round,
+    /// Processes that are shadows.
+    pub shadows: BTreeSet<WorkerId>,
     /// Gradients computed, by round and micro-batch.
     pub computed: BTreeMap<(Round, u32), u32>,
     /// The first round that each generation has completed.

@@ -28,6 +28,8 @@ pub struct Process {
     /// Snapshots on their way to the store, and whether their shards are there.
     pub uploads: VecDeque<(Checkpoint, bool)>,
     pub draining: bool,
+    /// It follows for ever.
+    pub shadow: bool,
     /// Told to go, and why.
     pub exited: Option<ReleaseReason>,
     /// It dies after so many more commands.
@@ -71,6 +73,7 @@ impl Process {
             slowness,
             uploads: VecDeque::new(),
             draining: false,
+            shadow: false,
             exited: None,
             fuse: None,
             exchange: BTreeMap::new(),
@@ -117,6 +120,9 @@ impl Process {
 
     pub fn lose_session(&mut self, env: &mut Env) {
         if let Some(lost) = self.session.take() {
+            if self.shadow {
+                invariants::shadow_holds::is_gone(env);
+            }
             self.lost_session = lost;
             env.after(env.weather.reconnect, What::GiveUp(self.id, lost));
             env.after(Duration::from_millis(50), What::OpenSession(self.id));
@@ -261,6 +267,7 @@ impl Process {
                 env.count("applied");
                 env.log(|| format!("{:?} applied {round:?}", self.id));
                 self.event(env, event);
+                invariants::shadow_holds::tells(env, self);
             }
             Answer::Saved(checkpoint) => self.begin_upload(env, checkpoint),
         }

@@ -34,6 +34,7 @@ pub struct Run {
     pub(super) processes: BTreeMap<WorkerId, Process>,
     /// Processes that are about to register.
     coming: usize,
+    with_shadow: bool,
     schedule: Schedule,
     healed: bool,
     slowness: Vec<u32>,
@@ -72,6 +73,7 @@ impl Run {
             .map(|_| random.pick(&[1, 1, 1, 1, 2, 3, 10]))
             .collect();
         let coming = random.range(1, 5);
+        let with_shadow = random.chance(30);
         let mut env = Env {
             now: Duration::ZERO,
             step: 0,
@@ -86,6 +88,8 @@ impl Run {
             ports: BTreeMap::new(),
             planted,
             counts: BTreeMap::new(),
+            told: Default::default(),
+            shadows: Default::default(),
             computed: BTreeMap::new(),
             first_completed: BTreeMap::new(),
             loud: true,
@@ -105,6 +109,7 @@ impl Run {
             coordinator: Coordinator::new(settings),
             processes: BTreeMap::new(),
             coming: 0,
+            with_shadow,
             schedule,
             healed: false,
             slowness,
@@ -222,6 +227,7 @@ impl Run {
                 }
             }
             What::Tick => {
+                self.keep_shadow();
                 self.coordinator.event(&mut self.env, Event::Tick);
                 self.env.after(TICK, What::Tick);
             }
@@ -293,6 +299,23 @@ impl Run {
         self.env.after(TOLD_EVERY, What::Progress(id));
     }
 
+    /// The coordinator's node starts a shadow when there is none.
+    fn keep_shadow(&mut self) {
+        let over = self.coordinator.outcome.is_some() || self.coordinator.stop_asked;
+        let there = self.processes.values().any(|p| p.shadow);
+        if !self.with_shadow || over || there || !self.env.coordinator_is_up {
+            return;
+        }
+        let id = self.coordinator.register();
+        self.env.settle(id);
+        self.env.shadows.insert(id);
+        let mut process = Process::new(id, 1);
+        process.shadow = true;
+        self.processes.insert(id, process);
+        self.env.after(Duration::ZERO, What::OpenSession(id));
+        self.env.after(TOLD_EVERY, What::Progress(id));
+    }
+
     fn deliver(&mut self, link: LinkId, side: usize) {
         let Some((_, to, _)) = self.env.net.ends(link, side) else {
             return;
@@ -322,6 +345,9 @@ impl Run {
         if self.coordinator.fuse == Some(0) {
             self.coordinator.fuse = None;
             self.coordinator.crash(&mut self.env);
+            // It ends with its parent.
+            let shadows = self.processes.values_mut().filter(|p| p.shadow);
+            shadows.for_each(|p| p.fuse = Some(0));
             let down = self.env.between(TICK, TICK * 40);
             self.env.after(down, What::StartCoordinator);
         }
@@ -331,6 +357,9 @@ impl Run {
             let Some(process) = self.processes.remove(&id) else {
                 continue;
             };
+            if process.shadow {
+                invariants::shadow_holds::is_gone(&mut self.env);
+            }
             if process.exited.is_none() {
                 self.env.log(|| format!("{id:?} is gone"));
                 self.env.vanish(End::Worker(id));
@@ -339,13 +368,18 @@ impl Run {
             self.env
                 .log(|| format!("{id:?} has left: {:?}", process.exited));
             let evicted = matches!(process.exited, Some(ReleaseReason::Evicted(_)));
-            if evicted && !process.draining {
+            if evicted && !process.draining && !process.shadow {
                 self.expect_one_more();
             }
         }
         let settings = &self.coordinator.settings;
         let needed = settings.start_size.max(settings.members_min).max(1);
-        let here = self.processes.values().filter(|p| !p.draining).count() + self.coming;
+        let here = self
+            .processes
+            .values()
+            .filter(|p| !p.draining && !p.shadow)
+            .count()
+            + self.coming;
         let over = self.coordinator.outcome.is_some() || self.coordinator.stop_asked;
         if self.healed && here < needed && !over {
             self.expect_one_more();

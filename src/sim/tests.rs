@@ -19,7 +19,7 @@ const PLANTED: [Planted; 12] = [
 ];
 
 /// What has to have happened in a campaign, or it would show nothing.
-const HAPPENED: [&str; 35] = [
+const HAPPENED: [&str; 37] = [
     "another one answered",
     "change entered",
     "connection replaced",
@@ -45,6 +45,7 @@ const HAPPENED: [&str; 35] = [
     "one-way partition",
     "partition",
     "paused",
+    "rescued by the shadow",
     "session broken",
     "source named",
     "stop",
@@ -54,6 +55,7 @@ const HAPPENED: [&str; 35] = [
     "store stale",
     "streamed",
     "switched off",
+    "told by the shadow",
     "world lost",
 ];
 

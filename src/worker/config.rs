@@ -77,6 +77,8 @@ pub struct Config {
     pub data: Option<String>,
     /// The node's name, for people.
     pub node: String,
+    /// It only follows.
+    pub shadow: bool,
     /// The node's zone, if known.
     pub zone: Option<String>,
     /// Dollars an hour, if known.

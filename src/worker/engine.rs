@@ -105,7 +105,7 @@ impl Engine {
     /// Starts the thread; answers go to `answers`.
     pub fn start<E: From<Answer> + Send + 'static>(
         plan: Arc<Plan>,
-        devices: Devices,
+        devices: Option<Devices>,
         run: RunStore,
         saver: Saver,
         runtime: Handle,
@@ -150,7 +150,8 @@ struct Worker {
     /// Gives an answer; false when nobody listens any more.
     say: Arc<dyn Fn(Answer) -> bool + Send + Sync>,
     plan: Arc<Plan>,
-    devices: Devices,
+    /// None in a shadow: it computes no gradients.
+    devices: Option<Devices>,
     run: RunStore,
     saver: Saver,
     runtime: Handle,
@@ -214,8 +215,8 @@ impl Worker {
             }
             state => state?,
         };
-        if self.replicas.is_none() {
-            self.replicas = Some(Replicas::of(&self.plan, &self.devices)?);
+        if let (None, Some(devices)) = (&self.replicas, &self.devices) {
+            self.replicas = Some(Replicas::of(&self.plan, devices)?);
         }
         if let Some(replicas) = &self.replicas {
             replicas.set_weights(&self.plan, &state.weights)?;

@@ -182,7 +182,7 @@ fn join(
     );
     let engine = Engine::start(
         Arc::clone(&plan),
-        config.devices.open(),
+        (!config.shadow).then(|| config.devices.open()),
         run,
         saver,
         runtime.handle().clone(),
@@ -205,7 +205,8 @@ fn join(
         session.clone(),
         peers,
         faults,
-    );
+    )
+    .with_shadow(config.shadow);
     let ended = driver.run(&inbox);
     drop(inbox); // whoever waits to tell the driver something goes on
     session.close();
@@ -265,7 +266,10 @@ fn introduction(config: &Config, listener: &PeerListener) -> pb::RegisterRequest
     };
     pb::RegisterRequest {
         node: config.node.clone(),
-        devices: vec![config.devices.to_string()],
+        devices: vec![match config.shadow {
+            true => "shadow".to_owned(),
+            false => config.devices.to_string(),
+        }],
         zone: config.zone.clone().unwrap_or_default(),
         price: config.price.unwrap_or_default(),
         build: config.build.clone().unwrap_or_else(build),
@@ -276,6 +280,7 @@ fn introduction(config: &Config, listener: &PeerListener) -> pb::RegisterRequest
         process: std::process::id(),
         worker: 0,
         numerics_kind: numerics::fingerprint(),
+        shadow: config.shadow,
         trains_on_ms: config.reconnect_timeout.as_millis() as u64,
     }
 }

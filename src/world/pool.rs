@@ -46,6 +46,8 @@ pub enum Approach {
 pub struct Node {
     /// How peers reach it and how much it can do.
     pub member: Member,
+    /// It follows for ever: it has no gradients to give.
+    pub shadow: bool,
     /// For people: `name (devices)`.
     pub name: String,
     /// Its control session.
@@ -88,6 +90,11 @@ impl Node {
     /// Whether messages reach it and it wants to stay.
     pub fn available(&self) -> bool {
         self.session == Session::Open && self.leaving.is_none() && !self.released
+    }
+
+    /// Whether it could be a member.
+    pub fn can_train(&self) -> bool {
+        self.available() && !self.shadow
     }
 }
 

@@ -22,6 +22,10 @@ pub struct Situation<'a> {
     pub nodes: &'a BTreeMap<WorkerId, Member>,
     /// Those that asked to leave.
     pub leaving: &'a BTreeSet<WorkerId>,
+    /// Those that can never be members.
+    pub shadows: &'a BTreeSet<WorkerId>,
+    /// Who is to write the checkpoints, if it is in step.
+    pub writer: Option<WorkerId>,
     /// Processes outside `current` that may enter right away if they hold the
     /// right state and there is room: whoever comes to a paused world, and hot
     /// spares in place of the lost.
@@ -87,6 +91,9 @@ pub fn reconcile(s: &Situation) -> Outcome {
             .and_then(|w| s.nodes.get(&w).cloned()),
         leavers: leavers(s, &members),
         paused: members.len() < s.members_min,
+        writer: s
+            .writer
+            .filter(|w| s.reports.get(w).is_some_and(|h| h.round == Some(base))),
         origin: Origin::Installed,
     };
     Outcome::Install(Plan {
@@ -165,7 +172,7 @@ fn members(s: &Situation, base: Round, can_fetch: bool) -> (Vec<WorkerId>, Vec<W
     if members.is_empty() {
         members = others; // those that leave hold the only state
     }
-    members.retain(|w| s.nodes.contains_key(w));
+    members.retain(|w| s.nodes.contains_key(w) && !s.shadows.contains(w));
     members.truncate(s.members_max.max(1));
 
     let mut seen = BTreeSet::new();

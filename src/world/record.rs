@@ -53,6 +53,10 @@ pub struct GenerationRecord {
     pub leavers: Vec<WorkerId>,
     /// Too few members: they keep their state and wait for more.
     pub paused: bool,
+    /// Who writes the checkpoints and tells what was decided: the shadow, or the
+    /// first member if there is none.
+    #[serde(default)]
+    pub writer: Option<WorkerId>,
     /// How it comes into force.
     pub origin: Origin,
 }
@@ -68,6 +72,7 @@ impl GenerationRecord {
             source: None,
             leavers: Vec::new(),
             paused: false,
+            writer: None,
             origin: Origin::Installed,
         }
     }
@@ -80,6 +85,14 @@ impl GenerationRecord {
     /// Whether the worker is a member.
     pub fn has(&self, worker: WorkerId) -> bool {
         self.rank(worker).is_some()
+    }
+
+    /// Whether this one writes the checkpoints and tells what was decided.
+    pub fn is_written_by(&self, worker: WorkerId) -> bool {
+        match self.writer {
+            Some(writer) => writer == worker,
+            None => self.rank(worker) == Some(0),
+        }
     }
 
     /// The member of that id.

@@ -9,6 +9,7 @@
 //! | `losses` | one is killed, in each phase; two; the last holder of a sum |
 //! | `changes` | drained, joining, both, and losses in the middle of it |
 //! | `fleets` | all of them vanish |
+//! | `shadow` | a shadow writes the checkpoints and outlives the fleet |
 //! | `spares` | hot spares take the places of the lost |
 //! | `random` | anything, from a printed seed |
 
@@ -16,6 +17,7 @@ mod changes;
 mod fleets;
 mod losses;
 mod random;
+mod shadow;
 mod spares;
 mod worlds;
 

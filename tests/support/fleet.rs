@@ -34,6 +34,7 @@ struct Worker {
 pub struct Fleet {
     job: String,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     folder: Folder,
     coordinator: Process,
     address: String,
@@ -59,13 +60,23 @@ pub struct Outcome {
 impl Fleet {
     /// Starts a coordinator for the job with these flags.
     pub fn start(job: &str, flags: &[&str]) -> Fleet {
+        Fleet::start_with(job, flags, &[])
+    }
+
+    /// The same, in this environment, which a shadow has as well.
+    pub fn start_with(job: &str, flags: &[&str], environment: &[(&str, &str)]) -> Fleet {
         let folder = Folder::new();
         std::fs::write(folder.path().join("job.toml"), job).unwrap();
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let (coordinator, address) = coordinator(&folder, "127.0.0.1:0", &flags);
+        let environment: Vec<(String, String)> = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let (coordinator, address) = coordinator(&folder, "127.0.0.1:0", &flags, &environment);
         Fleet {
             job: job.to_owned(),
             flags,
+            environment,
             folder,
             coordinator,
             address,
@@ -230,8 +241,18 @@ impl Fleet {
 
     pub fn start_coordinator(&mut self) {
         let port = self.address.trim_start_matches("http://");
-        let (coordinator, address) = coordinator(&self.folder, port, &self.flags);
+        let (coordinator, address) =
+            coordinator(&self.folder, port, &self.flags, &self.environment);
         (self.coordinator, self.address) = (coordinator, address);
+    }
+
+    /// The newest step that the run's folder tells of as finished.
+    pub fn finished_steps(&self) -> u64 {
+        let out = self.folder.path().join("out");
+        let runs = std::fs::read_dir(out).unwrap().flatten();
+        let mut runs = runs.map(|run| run.path().join(STEPS_FILE));
+        let file = runs.find(|file| file.exists()).expect("a run");
+        read_steps(&file).unwrap().len() as u64
     }
 
     /// Waits for the end of the run and of all its processes, and checks what
@@ -271,7 +292,12 @@ impl Fleet {
     }
 }
 
-fn coordinator(folder: &Folder, listen: &str, flags: &[String]) -> (Process, String) {
+fn coordinator(
+    folder: &Folder,
+    listen: &str,
+    flags: &[String],
+    environment: &[(String, String)],
+) -> (Process, String) {
     let process = Process::start(
         "coordinator",
         Command::new(env!("CARGO_BIN_EXE_coordinator"))
@@ -280,7 +306,8 @@ fn coordinator(folder: &Folder, listen: &str, flags: &[String]) -> (Process, Str
             .arg("--out")
             .arg(folder.path().join("out"))
             .args(["--listen", listen, "--json"])
-            .args(flags),
+            .args(flags)
+            .envs(environment.iter().map(|(name, value)| (name, value))),
     );
     let line = process.stdout.wait("the coordinator", "join with");
     let address = line.rsplit(' ').next().unwrap().to_owned();

@@ -16,6 +16,7 @@ use super::config::{Config, WorldSize};
 use super::opening::OpenRun;
 use super::report::Report;
 use super::service::{Call, Outbox};
+use super::shadow::{self, ShadowMode};
 use super::{CoordinatorError, FAREWELL, status};
 use crate::checkpoint::{Retention, RunStore};
 use crate::collective::{Caller, Connector};
@@ -24,6 +25,7 @@ use crate::observe::telemetry::SharedScreen;
 use crate::strategy::Plan;
 use crate::wire::control as pb;
 use crate::world::membership::{Command, Event, Outcome, Settings, World};
+use crate::world::message::FromWorker;
 use crate::world::{Round, WorkerId};
 
 /// Shards of a checkpoint are at most this large, unless one tensor is.
@@ -75,6 +77,8 @@ pub(super) struct Driver {
     outcome: Option<Outcome>,
     /// The numerics kinds that have ever taken part in the run.
     kinds: BTreeSet<String>,
+    shadow: ShadowMode,
+    watch: shadow::Watch,
 }
 
 impl Driver {
@@ -140,6 +144,8 @@ impl Driver {
             begun,
             outcome: None,
             kinds,
+            shadow: config.shadow,
+            watch: shadow::Watch::default(),
         })
     }
 
@@ -221,7 +227,21 @@ impl Driver {
                 || now.saturating_sub(registered.at) < FORGOTTEN
         });
         self.report.tick(now, &self.world);
-        Ok(())
+        self.watch_shadow(now)
+    }
+
+    /// One that can't keep up is let go, or people are told.
+    fn watch_shadow(&mut self, now: Duration) -> Result<(), CoordinatorError> {
+        let Some(slow) = self.watch.look(now, &self.world) else {
+            return Ok(());
+        };
+        let kept = self.shadow == ShadowMode::On;
+        self.report.shadow_too_slow(slow, kept);
+        if kept {
+            return Ok(());
+        }
+        let reason = "it can't keep up with the workers".to_owned();
+        self.handle(Event::From(slow.shadow, FromWorker::Drain { reason }))
     }
 
     fn call(&mut self, call: Call) -> Result<(), CoordinatorError> {

@@ -28,6 +28,7 @@ struct Admitted {
     kind: String,
     holdings: Holdings,
     trains_on: Duration,
+    shadow: bool,
 }
 
 /// A longer reconnect limit is taken for this one: no run waits longer for the dead.
@@ -77,7 +78,9 @@ impl Driver {
         };
         let address = format!("{host}:{}", request.advertise_port);
         let mut kinds = self.kinds.clone();
-        kinds.insert(request.numerics_kind.clone());
+        if !request.shadow {
+            kinds.insert(request.numerics_kind.clone());
+        }
         let first = !self.registered.contains_key(&worker);
         let registered = Registered {
             request,
@@ -116,6 +119,7 @@ impl Driver {
             kind,
             holdings,
             trains_on,
+            shadow,
         } = match admitted {
             Ok(admitted) => admitted,
             Err(refused) => {
@@ -137,11 +141,13 @@ impl Driver {
         if reply.send(Ok(session)).is_err() {
             return self.closed(session);
         }
-        if self.kinds.insert(kind) {
+        // What computes no gradients can make no difference.
+        if !shadow && self.kinds.insert(kind) {
             self.report.kinds(worker, &self.kinds);
         }
         self.handle(Event::Hello {
             trains_on,
+            shadow,
             worker,
             member,
             name,
@@ -168,7 +174,12 @@ impl Driver {
             )));
         }
         let pinned = self.plan.job.numerics.mode == crate::job::NumericsMode::Pinned;
-        if let Some(first) = self.kinds.iter().next().filter(|k| pinned && *k != kind) {
+        if let Some(first) = self
+            .kinds
+            .iter()
+            .next()
+            .filter(|k| pinned && *k != kind && !registered.request.shadow)
+        {
             return Err(Status::failed_precondition(format!(
                 "this worker computes as {kind}, the run is pinned to {first} (numerics.mode)"
             )));
@@ -189,6 +200,7 @@ impl Driver {
             name: registered.request.node.clone(),
             kind: kind.clone(),
             holdings,
+            shadow: registered.request.shadow,
             trains_on: Duration::from_millis(registered.request.trains_on_ms).min(TRAINS_ON_MAX),
         })
     }

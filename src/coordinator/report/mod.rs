@@ -10,6 +10,7 @@
 
 mod ending;
 mod rounds;
+mod shadow;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +65,8 @@ pub(super) struct Report {
     screen: SharedScreen,
     stalls: StallWatch,
     workers: BTreeMap<WorkerId, Known>,
+    /// The shadow, while it writes the checkpoints.
+    writer: Option<WorkerId>,
     steps_per_epoch: u64,
     total_steps: u64,
     epochs: Option<u64>,
@@ -143,6 +146,7 @@ impl Report {
             screen,
             stalls: StallWatch::new(),
             workers: BTreeMap::new(),
+            writer: None,
             course: plan.course.clone(),
             reached: step,
             steps_per_epoch,

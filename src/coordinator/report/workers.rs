@@ -120,6 +120,7 @@ impl Report {
                     recomputed_micro_batches: u64::from(recomputed),
                     source: record.source.as_ref().map(|m| m.id),
                 });
+                self.written_by(record.writer);
                 // Who stops lets everybody go: that is no pause.
                 if record.paused && self.stop_asked.is_none() {
                     let members = record.members.len() as u64;
@@ -165,6 +166,10 @@ impl Report {
                     last_error: known.last_error,
                     log_tail: known.log_tail,
                 });
+            }
+            Note::Rescued { manifest, round } => {
+                let step = self.course.steps_after(round.0);
+                self.starting(Some(&manifest), round.0, step);
             }
             Note::Spare { worker, name } => self.event(Event::HotSpare { worker, name }),
             Note::Idle(workers) => {

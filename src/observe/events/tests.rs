@@ -139,8 +139,18 @@ pub(crate) fn every_event() -> Vec<Event> {
             minimum: 2,
             step: 50,
         },
+        Event::WriterChanged {
+            shadow: Some(WorkerId::new(1, 5)),
+            step: 40,
+        },
+        Event::ShadowTooSlow {
+            worker: WorkerId::new(1, 5),
+            rounds_per_second: 910.5,
+            able: 420.5,
+            kept: false,
+        },
         Event::HotSpare {
-            worker: WorkerId(9),
+            worker: WorkerId::new(1, 9),
             name: text("spot-9"),
         },
         Event::IdleWorkers {

@@ -80,6 +80,16 @@ fn every_event_has_its_sentence_or_none() {
         ),
         ("paused", Some("… paused at step 50: 1 worker, 2 needed")),
         (
+            "writer_changed",
+            Some("  the shadow has caught up: it writes the checkpoints"),
+        ),
+        (
+            "shadow_too_slow",
+            Some(
+                "  the shadow can't keep up: 910 rounds a second, it can do 420; it is let go (--shadow on keeps it)",
+            ),
+        ),
+        (
             "hot_spare",
             Some("  worker 9 (spot-9) follows as a hot spare"),
         ),

@@ -12,6 +12,7 @@ mod nothing_goes_missing;
 mod nothing_is_lost;
 pub mod one_world;
 mod only_forward;
+pub mod shadow_holds;
 mod stay_together;
 
 pub use at_most_what_was_lost::{costs_nothing, recomputed};

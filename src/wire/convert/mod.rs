@@ -108,6 +108,7 @@ impl From<&GenerationRecord> for pb::GenerationRecord {
             source: r.source.as_ref().map(Into::into),
             leavers: r.leavers.iter().map(|w| w.0).collect(),
             paused: r.paused,
+            writer: r.writer.map(|w| w.0),
             planned_from: match r.origin {
                 Origin::Installed => None,
                 Origin::Planned { from } => Some(from.into()),
@@ -135,6 +136,7 @@ impl TryFrom<pb::GenerationRecord> for GenerationRecord {
             source: r.source.map(Into::into),
             leavers: r.leavers.into_iter().map(WorkerId).collect(),
             paused: r.paused,
+            writer: r.writer.map(WorkerId),
             origin: match r.planned_from {
                 None => Origin::Installed,
                 Some(from) => Origin::Planned { from: from.into() },
@@ -210,6 +212,7 @@ mod tests {
             source: Some(member(9)),
             leavers: vec![WorkerId(9)],
             paused: false,
+            writer: Some(WorkerId(11)),
             origin: Origin::Planned {
                 from: Generation {
                     incarnation: 2,

@@ -113,6 +113,9 @@ pub(super) struct Driver {
     applied_at: Option<Instant>,
     failed: Option<String>,
     told: Instant,
+    /// A shadow times how long it takes to apply a sum.
+    shadow: bool,
+    applies_since: Instant,
     draining: bool,
     ended: Option<Ended>,
 }
@@ -158,10 +161,17 @@ impl Driver {
             applied_at: None,
             failed: None,
             told: Instant::now(),
+            shadow: false,
+            applies_since: Instant::now(),
             draining: false,
             ended: None,
             train,
         }
+    }
+
+    /// It is a shadow, or isn't.
+    pub(super) fn with_shadow(self, shadow: bool) -> Driver {
+        Driver { shadow, ..self }
     }
 
     /// Runs until the worker is let go, leaves, or can't go on.

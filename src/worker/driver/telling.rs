@@ -37,12 +37,6 @@ impl Driver {
         self.ended = Some(ended);
     }
 
-    pub(super) fn is_first(&self) -> bool {
-        self.member
-            .record()
-            .is_some_and(|r| r.rank(self.me) == Some(0))
-    }
-
     pub(super) fn tell_progress(&mut self) {
         self.told = Instant::now();
         if let Some(round) = self.member.round() {
@@ -61,7 +55,7 @@ impl Driver {
                 awaits: awaits.unwrap_or_default(),
             });
         }
-        if self.is_first()
+        if self.member.writes()
             && let Some(running) = self.running.take()
         {
             self.session.records(std::iter::once(&running));
@@ -72,7 +66,9 @@ impl Driver {
 
     /// The first member tells the names of the sums; all keep them.
     fn send_steps(&mut self) {
-        if self.is_first() {
+        // Whoever has just stopped tells the rest: its successor may have begun
+        // to follow later.
+        if self.member.writes() || self.was_first {
             self.send_all_steps();
         } else {
             // Whoever is first now may take what it has not told along.
@@ -91,12 +87,12 @@ impl Driver {
     /// The first member tells what was decided; a new one tells again what the
     /// one before it may have taken along.
     pub(super) fn send_records(&mut self) {
-        let first = self.is_first();
-        if first && !std::mem::replace(&mut self.was_first, first) {
+        let first = self.member.writes();
+        let was_first = std::mem::replace(&mut self.was_first, first);
+        if first && !was_first {
             self.unsent = self.records.len();
         }
-        self.was_first = first;
-        if first && self.unsent > 0 {
+        if (first || was_first) && self.unsent > 0 {
             let from = self.records.len() - self.unsent;
             self.session.records(self.records.iter().skip(from));
             self.unsent = 0;

@@ -79,6 +79,10 @@ impl Driver {
                 _ => None,
             };
         }
+        if self.shadow {
+            self.counters.timed += 1;
+            self.counters.computing += self.applies_since.elapsed();
+        }
         self.rounds.give_back(sum);
         self.counters.steps += u64::from(done.trained);
         self.digest = done.digest.or(self.digest);
@@ -158,6 +162,7 @@ impl Driver {
     }
 
     pub(super) fn apply(&mut self, task: Task, round: Round, source: SumSource) {
+        self.applies_since = Instant::now();
         let taken = match source {
             SumSource::Partial => {
                 let (sum, totals) = self.rounds.take_partial();

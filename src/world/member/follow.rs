@@ -20,6 +20,12 @@ pub struct Follow {
     ready_told: bool,
     /// We have asked for a checkpoint.
     asked: bool,
+    /// Rounds after which the state is ours to write, if it is a checkpoint's.
+    ours: BTreeSet<Round>,
+    /// The newest record that we know of has us write.
+    writes: bool,
+    /// We were told to write the last checkpoint.
+    last_saved: bool,
 }
 
 impl Follow {
@@ -30,6 +36,12 @@ impl Follow {
         self.entry = None;
         self.ready_told = false;
         self.asked = false;
+        self.last_saved = false;
+    }
+
+    /// Whether the newest record that we know of has us write.
+    pub fn writes(&self) -> bool {
+        self.writes
     }
 
     /// A paused world stands at its base, though a member may still have to
@@ -65,6 +77,9 @@ impl Member {
             entry: None,
             ready_told: false,
             asked: false,
+            ours: BTreeSet::new(),
+            writes: false,
+            last_saved: false,
         });
         self.out.push(Command::Follow { source, address });
     }
@@ -77,6 +92,7 @@ impl Member {
         };
         follow.first = Some(first);
         follow.reached = first;
+        follow.writes = record.writer == Some(self.id);
         follow.source_is_in(&record);
         self.learn(first, record);
         self.advance();
@@ -121,6 +137,10 @@ impl Member {
             return;
         };
         follow.reached = follow.reached.max(round.next());
+        follow.writes = record.writer == Some(self.id);
+        if follow.writes {
+            follow.ours.insert(round.next());
+        }
         follow.source_is_in(&record);
         self.learn(round.next(), record);
         self.advance();
@@ -164,17 +184,33 @@ impl Member {
         if follow.reached > round {
             return self.apply(round, SumSource::Streamed);
         }
-        if !follow.ready_told && follow.reached == round {
-            let (generation, source) = (self.fence, Some(follow.source));
-            if let Some(follow) = &mut self.follow {
-                follow.ready_told = true;
+        let over = follow.writes && self.next == Next::End && follow.reached == round;
+        let (generation, source) = (self.fence, Some(follow.source));
+        let caught_up = !follow.ready_told && follow.reached == round;
+        if let Some(follow) = &mut self.follow {
+            follow.ready_told |= caught_up;
+            // The run is over; whoever writes ends it.
+            if over && !std::mem::replace(&mut follow.last_saved, true) {
+                self.out.push(Command::Save { last: true });
             }
+        }
+        if caught_up {
             self.tell(FromWorker::Ready {
                 generation,
                 round,
                 source,
             });
         }
+    }
+
+    /// Whether the state that we have come to is ours to write.
+    pub(super) fn is_ours(&mut self, round: Round) -> bool {
+        let Some(follow) = &mut self.follow else {
+            return false;
+        };
+        let later = follow.ours.split_off(&round);
+        follow.ours = later;
+        follow.ours.remove(&round)
     }
 
     /// The coordinator gives us another source.

@@ -252,6 +252,17 @@ impl Member {
         self.has_subscribers() || self.proposal.is_some()
     }
 
+    /// Whether we write the checkpoints and tell what was decided, as far as we
+    /// know.
+    pub fn writes(&self) -> bool {
+        let by_record = || {
+            self.record
+                .as_ref()
+                .is_some_and(|r| r.is_written_by(self.id))
+        };
+        self.follow.as_ref().map_or_else(by_record, Follow::writes)
+    }
+
     /// What a Hello or Report says.
     pub fn holdings(&self) -> Holdings {
         Holdings {

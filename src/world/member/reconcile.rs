@@ -98,6 +98,10 @@ impl Member {
             self.out.push(Command::StopCompute);
             self.work = Work::Idle;
         }
+        let over = self.next == Next::End && self.round == Some(record.base);
+        if over && record.writer == Some(self.id) {
+            self.out.push(Command::Save { last: true });
+        }
         let orphaned = self.follow.as_ref().is_some_and(|f| !record.has(f.source));
         if orphaned {
             self.follow = None;

@@ -14,7 +14,7 @@ impl Member {
             values,
         } = self.next
         else {
-            if record.rank(self.id) == Some(0) {
+            if record.is_written_by(self.id) {
                 self.out.push(Command::Save { last: true });
             }
             return;
@@ -175,12 +175,14 @@ impl Member {
                 to,
             });
         }
-        if checkpoint
-            && self
+        let ours = match sum {
+            SumSource::Streamed => self.is_ours(done.next()),
+            _ => self
                 .record
                 .as_ref()
-                .is_some_and(|r| r.rank(self.id) == Some(0))
-        {
+                .is_some_and(|r| r.is_written_by(self.id)),
+        };
+        if checkpoint && ours {
             self.out.push(Command::Save { last: false });
         }
         if self.report_due.is_some() {

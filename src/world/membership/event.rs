@@ -56,6 +56,8 @@ pub enum Event {
         holdings: Holdings,
         /// So long does it train on without us once it has noticed.
         trains_on: Duration,
+        /// It only follows, and writes the checkpoints.
+        shadow: bool,
     },
     /// A worker said something.
     From(WorkerId, FromWorker),
@@ -181,6 +183,13 @@ pub enum Note {
         round: Round,
         /// What went wrong.
         error: String,
+    },
+    /// The shadow has saved what the lost world was at: it goes on from there.
+    Rescued {
+        /// The checkpoint.
+        manifest: String,
+        /// Its round.
+        round: Round,
     },
     /// Nobody holds the state any more; training resumes from a checkpoint.
     WorldLost {

@@ -18,12 +18,14 @@ impl World {
             .pool
             .iter()
             .filter(|(w, n)| !current.has(**w) && n.source().is_some_and(|s| current.has(s)))
+            .filter(|(_, n)| !n.shadow)
             .count();
         let leaving = current
             .members
             .iter()
             .filter(|m| self.pool.get(&m.id).is_some_and(|n| n.leaving.is_some()))
             .count();
+        // The shadow takes nobody's place.
         let mut room = (self.settings.members_max + self.settings.spares + leaving)
             .saturating_sub(current.members.len() + approaching);
         let without: Vec<WorkerId> = self
@@ -40,13 +42,14 @@ impl World {
             .map(|(w, _)| *w)
             .collect();
         for worker in without {
-            if room == 0 {
-                return;
+            let shadow = self.pool.get(&worker).is_some_and(|n| n.shadow);
+            if room == 0 && !shadow {
+                continue;
             }
             let Some(source) = self.least_followed(&current) else {
                 return;
             };
-            room -= 1;
+            room -= usize::from(!shadow);
             self.follow(worker, source);
         }
     }
@@ -152,7 +155,9 @@ impl World {
         for (worker, manifest) in wanting {
             self.send(worker, ToWorker::RestoreFrom { manifest });
         }
-        let fresh_from = fresh_from.filter(|source| self.reaches(*source));
+        // Who is in step on the stable node has time for it.
+        let shadow = self.shadow_in_step().filter(|_| fresh_from.is_some());
+        let fresh_from = shadow.or(fresh_from).filter(|source| self.reaches(*source));
         if let (Some(source), None) = (fresh_from, self.saving) {
             self.saving = Some(source);
             self.send(source, ToWorker::Save);
@@ -200,6 +205,7 @@ impl World {
             }
             return;
         }
+        self.rescued(now, &manifest, round);
         self.serve_checkpoints();
         if self.closes() {
             let newest = self.last_holder().map(|(newest, _)| newest);
@@ -264,7 +270,7 @@ impl World {
 
     /// Whether it could be a member if the world weren't full.
     pub fn is_spare(&self, worker: WorkerId) -> bool {
-        let ready = |n: &Node| n.available() && matches!(n.approach, Approach::Ready { .. });
+        let ready = |n: &Node| n.can_train() && matches!(n.approach, Approach::Ready { .. });
         let outside =
             |r: &GenerationRecord| !r.has(worker) && r.members.len() >= self.members_max();
         self.pool.get(&worker).is_some_and(ready)

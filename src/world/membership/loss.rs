@@ -164,7 +164,7 @@ impl World {
 
     /// A process is gone for good. If the world needs it, the others reconcile.
     pub(super) fn depart(&mut self, now: Duration, worker: WorkerId, departure: Departure) {
-        let needed = self.required().contains(&worker);
+        let needed = self.required().contains(&worker) || self.is_writer(worker);
         let Some(node) = self.forget(worker) else {
             return;
         };
@@ -235,12 +235,14 @@ impl World {
             let followers = self
                 .pool
                 .iter()
-                .filter(|(_, n)| !n.released && n.told == p.generation && n.source().is_some());
+                .filter(|(_, n)| !n.released && n.told == p.generation)
+                .filter(|(_, n)| n.source().is_some() || n.shadow);
             needed.extend(followers.map(|(w, _)| *w));
         }
         if starting || self.current.as_ref().is_some_and(|r| r.paused) || self.has_lost_one() {
             needed.extend(self.caught_up());
         }
+        needed.extend(self.prompt_shadow());
         needed
             .into_iter()
             .filter(|w| !p.reports.contains_key(w))
@@ -256,9 +258,14 @@ impl World {
 
     /// Those that have caught up and want to stay.
     fn caught_up(&self) -> impl Iterator<Item = WorkerId> {
-        let ready = |n: &Node| n.available() && matches!(n.approach, Approach::Ready { .. });
+        let ready = |n: &Node| n.can_train() && matches!(n.approach, Approach::Ready { .. });
         let ready = self.pool.iter().filter(move |(_, n)| ready(n));
         ready.map(|(w, _)| *w)
+    }
+
+    fn shadows(&self) -> BTreeSet<WorkerId> {
+        let shadows = self.pool.iter().filter(|(_, n)| n.shadow);
+        shadows.map(|(w, _)| *w).collect()
     }
 
     /// Who may enter the new world from outside.
@@ -317,6 +324,8 @@ impl World {
             reports: &p.reports,
             nodes: &self.directory(),
             leaving: &leaving,
+            shadows: &self.shadows(),
+            writer: self.next_writer(),
             admit: &self.admitted(current.paused),
             members_min: self.settings.members_min,
             members_max: self.settings.members_max,
@@ -353,6 +362,7 @@ impl World {
         self.started = true;
         self.saving = None;
         self.persist();
+        self.take_over_writing(before.as_ref().and_then(|r| r.writer));
         for worker in conflicting {
             let departure = Departure::Conflicting;
             self.note(Note::Suspicious(format!("worker {worker} {departure}")));

@@ -25,6 +25,7 @@ mod loss;
 mod planned;
 mod quiet;
 mod reason;
+mod shadow;
 mod shares;
 mod start;
 mod status;
@@ -122,6 +123,10 @@ pub struct World {
     strikes: BTreeMap<(WorkerId, WorkerId), Duration>,
     /// Who got damaged frames from whom, and when last.
     garbled: BTreeMap<(WorkerId, WorkerId), Duration>,
+    /// All members are lost, and the shadow saves what it holds.
+    rescuing: bool,
+    /// Of the event at hand.
+    now: Duration,
     idle_told: Vec<WorkerId>,
     spares_told: BTreeSet<WorkerId>,
     out: Vec<Command>,
@@ -168,6 +173,8 @@ impl World {
             started: false,
             strikes: BTreeMap::new(),
             garbled: BTreeMap::new(),
+            rescuing: false,
+            now,
             idle_told: Vec::new(),
             spares_told: BTreeSet::new(),
             out: Vec::new(),
@@ -210,6 +217,7 @@ impl World {
 
     /// The one entry point.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Command> {
+        self.now = now;
         match event {
             Event::Hello {
                 worker,
@@ -217,9 +225,10 @@ impl World {
                 name,
                 holdings,
                 trains_on,
+                shadow,
             } => {
                 self.trains_on = self.trains_on.max(trains_on);
-                self.hello(now, worker, member, name, holdings);
+                self.hello(now, (worker, shadow), member, name, holdings);
             }
             Event::From(worker, message) => self.message(now, worker, message),
             Event::SessionBroken(worker) => self.session_broken(now, worker),

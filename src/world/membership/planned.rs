@@ -16,7 +16,7 @@ impl World {
         match &self.phase {
             Phase::Ended(_) => {}
             Phase::Preparing(_) => {} // planned, or let go, after the Install
-            _ if self.required().contains(&worker) => self.plan(now),
+            _ if self.required().contains(&worker) || self.is_writer(worker) => self.plan(now),
             _ => self.release(worker, ReleaseReason::Drained),
         }
     }
@@ -46,7 +46,7 @@ impl World {
         }
         let stays = |w: WorkerId| self.pool.get(&w).is_some_and(|n| n.leaving.is_none());
         let ready = |n: &Node| matches!(n.approach, Approach::Ready { .. });
-        let joins = |n: &Node| n.available() && ready(n) && n.source().is_some();
+        let joins = |n: &Node| n.can_train() && ready(n) && n.source().is_some();
         let mut members: Vec<Member> = current
             .members
             .iter()
@@ -68,7 +68,8 @@ impl World {
             .take(room)
             .collect();
         let uneven = self.is_uneven(now);
-        if drained.is_empty() && joiners.is_empty() && !uneven {
+        let writer = self.wants_another_writer();
+        if drained.is_empty() && joiners.is_empty() && !uneven && !writer {
             return;
         }
         if uneven {
@@ -94,11 +95,13 @@ impl World {
             leavers: drained.iter().copied().chain(still_leaving).collect(),
             paused: members.len() < self.settings.members_min,
             members,
+            writer: self.next_writer(),
             origin: Origin::Planned {
                 from: current.generation,
             },
         };
-        let cause = Cause::Planned(change_reason(&unconfirmed, &drained));
+        let written = writer.then(|| record.writer.is_some());
+        let cause = Cause::Planned(change_reason(&unconfirmed, &drained, written));
         self.pending = Some(Pending {
             record: record.clone(),
             unconfirmed,
@@ -127,7 +130,7 @@ impl World {
             .iter()
             .any(|m| self.pool.get(&m.id).is_some_and(|n| n.leaving.is_some()));
         let newcomers = self.pool.iter().any(|(w, n)| {
-            !current.has(*w) && n.available() && matches!(n.approach, Approach::Ready { .. })
+            !current.has(*w) && n.can_train() && matches!(n.approach, Approach::Ready { .. })
         });
         if leaving && current.members.len() == 1 {
             self.save_before_leaving();
@@ -220,6 +223,11 @@ impl World {
     /// force.
     pub(super) fn change_took_effect(&mut self, now: Duration) {
         self.enter_change();
+        let writer = self.current.as_ref().and_then(|r| r.writer);
+        if let Some(gone) = writer.filter(|w| !self.pool.contains_key(w)) {
+            // There may be no round left in which to vote for another one.
+            return self.prepare(now, Cause::Left(gone, Departure::Gone));
+        }
         self.after_change(now);
     }
 
@@ -230,6 +238,7 @@ impl World {
         };
         let before = self.current.replace(record.clone());
         self.persist();
+        self.take_over_writing(before.as_ref().and_then(|r| r.writer));
         let newcomers: Vec<WorkerId> = record
             .members
             .iter()
@@ -272,7 +281,7 @@ impl World {
             .filter(|(_, n)| n.leaving.is_some() && !n.released);
         let free: Vec<WorkerId> = leaving
             .map(|(w, _)| *w)
-            .filter(|w| !required.contains(w))
+            .filter(|w| !required.contains(w) && !self.is_writer(*w))
             .collect();
         for worker in free {
             self.release(worker, ReleaseReason::Drained);
@@ -351,7 +360,11 @@ impl World {
     }
 }
 
-fn change_reason(joiners: &BTreeSet<WorkerId>, drained: &[WorkerId]) -> String {
+fn change_reason(
+    joiners: &BTreeSet<WorkerId>,
+    drained: &[WorkerId],
+    shadow_writes: Option<bool>,
+) -> String {
     let list = |ids: Vec<String>| ids.join(", ");
     let joined = list(joiners.iter().map(|w| w.to_string()).collect());
     let left = list(drained.iter().map(|w| w.to_string()).collect());
@@ -359,6 +372,8 @@ fn change_reason(joiners: &BTreeSet<WorkerId>, drained: &[WorkerId]) -> String {
         (false, false) => format!("worker {joined} joins, worker {left} drains"),
         (false, true) => format!("worker {joined} joins"),
         (true, false) => format!("worker {left} drains"),
+        (true, true) if shadow_writes == Some(true) => "the shadow writes the checkpoints".into(),
+        (true, true) if shadow_writes.is_some() => "the workers write the checkpoints".into(),
         (true, true) => "the shares follow the workers' speeds".into(),
     }
 }

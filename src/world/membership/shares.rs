@@ -81,7 +81,7 @@ impl Weights {
     fn of<'a>(nodes: impl Iterator<Item = &'a Node>) -> Weights {
         let (mut fastest, mut sum, mut replicas) = (0.0_f64, 0.0, 0.0);
         for node in nodes {
-            if let Some(rate) = node.speed.rate() {
+            if let Some(rate) = node.speed.rate().filter(|_| !node.shadow) {
                 fastest = fastest.max(rate);
                 sum += rate;
                 replicas += f64::from(node.member.weight);

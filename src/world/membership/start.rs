@@ -11,7 +11,7 @@ impl World {
     pub(super) fn hello(
         &mut self,
         now: Duration,
-        worker: WorkerId,
+        (worker, shadow): (WorkerId, bool),
         member: Member,
         name: String,
         holdings: Holdings,
@@ -47,6 +47,7 @@ impl World {
         }
         let node = Node {
             member,
+            shadow,
             name,
             session: Session::Open,
             approach: Approach::Idle,
@@ -216,8 +217,12 @@ impl World {
                 round: self.reached,
             });
         }
+        let rescuer = self.rescuer();
         self.clear_world();
-        self.find_start();
+        match rescuer {
+            Some(shadow) => self.rescue(shadow),
+            None => self.find_start(),
+        }
     }
 
     /// Looks for the checkpoint to start from, unless the run is complete.
@@ -264,6 +269,7 @@ impl World {
         if let Some(manifest) = manifest.clone().filter(|_| gathering || newer) {
             self.newest = Some((manifest, round));
         }
+        self.rescuing = false;
         if let Phase::Gathering { start, .. } = &mut self.phase {
             *start = Some((manifest.clone(), round));
             let here: Vec<WorkerId> = self.pool.keys().copied().collect();
@@ -277,7 +283,7 @@ impl World {
     fn restore(&mut self, worker: WorkerId, manifest: Option<String>) {
         let generation = self.number;
         if let Some(node) = self.pool.get_mut(&worker) {
-            if !node.available() {
+            if !node.can_train() {
                 return;
             }
             node.approach = Approach::Restoring;
@@ -305,7 +311,7 @@ impl World {
         let ready = self
             .pool
             .values()
-            .filter(|n| n.available())
+            .filter(|n| n.can_train())
             .filter(|n| matches!(n.approach, Approach::Ready { round, .. } if round == start))
             .count();
         if ready >= needed && !self.stopping {
@@ -359,6 +365,7 @@ impl World {
 
     pub(super) fn tick(&mut self, now: Duration) {
         self.excuse_all_after_a_pause(now);
+        self.go_on_rescuing();
         for worker in self.silent(now) {
             self.depart(now, worker, Departure::Silent);
         }
@@ -369,6 +376,7 @@ impl World {
         let overdue = |since: Duration| now.saturating_sub(since) >= self.settings.patience;
         match &self.phase {
             Phase::Recovering { asked, .. } if overdue(*asked) => self.recover_without(now),
+            Phase::Preparing(p) if self.unreported(p).is_empty() => self.try_install(now),
             Phase::Preparing(p) if self.is_unanswered(now, p) => {
                 for worker in self.unreported(&p.clone()) {
                     self.evict(now, worker, Departure::Unanswered);

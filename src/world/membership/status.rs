@@ -69,7 +69,7 @@ impl World {
                 "training resumes from the newest checkpoint".into(),
             )),
             Phase::Gathering { needed, .. } => {
-                let here = self.pool.iter().filter(|(_, n)| n.available());
+                let here = self.pool.iter().filter(|(_, n)| n.can_train());
                 let missing = needed.saturating_sub(here.clone().count());
                 if missing > 0 {
                     return Some((
@@ -163,7 +163,7 @@ impl World {
         let idle: Vec<WorkerId> = self
             .pool
             .iter()
-            .filter(|(_, n)| full && n.approach == Approach::Idle && n.available())
+            .filter(|(_, n)| full && n.approach == Approach::Idle && n.can_train())
             .map(|(w, _)| *w)
             .filter(|w| !self.current.as_ref().is_some_and(|r| r.has(*w)))
             .collect();

@@ -127,6 +127,7 @@ impl Coordinator {
         };
         self.on(Event::Hello {
             trains_on: TRAINS_ON,
+            shadow: false,
             worker,
             member,
             name: format!("node {id}"),
