@@ -4,13 +4,17 @@
 //!
 //! ```text
 //! cargo bench --bench paced            # all parts
-//! cargo bench --bench paced -- join    # uneven, join or checkpoint
+//! cargo bench --bench paced -- join    # uneven, join, checkpoint or jitter
+//! MINUTES=10 cargo bench --bench paced -- jitter
 //! ```
 //!
 //! - uneven: two nodes, and one that is 3 or 10 times slower, M = 32;
 //!   throughput against the sum of the three nodes' speeds;
 //! - join: the others' steps while a worker joins, against their steps before;
-//! - checkpoint: steps with a checkpoint every 20 steps against steps without.
+//! - checkpoint: steps with a checkpoint every 20 steps against steps without,
+//!   written by the first member and by a shadow;
+//! - jitter: each micro-batch takes a random time, up to twice the shortest;
+//!   nobody may be evicted for it.
 
 #[path = "support/fleet.rs"]
 mod fleet;
@@ -31,6 +35,7 @@ fn main() {
         ("uneven", uneven as fn(&Path)),
         ("join", join),
         ("checkpoint", checkpoint),
+        ("jitter", jitter),
     ] {
         if wanted(part) {
             std::fs::create_dir_all(&folder).expect("a temporary folder");
@@ -102,17 +107,37 @@ fn join(folder: &Path) {
 
 fn checkpoint(folder: &Path) {
     println!("checkpoint: two workers, steps of about 50 ms, 407,050 parameters with Adam");
-    let step = |every: &str| {
+    let step = |every: &str, shadow: &str| {
         let settings = format!("checkpoint.every={every} steps");
-        let mut fleet = Fleet::start(&folder.join(every), 2, &[FINE, &settings]);
+        let folder = folder.join(format!("{every}-{shadow}"));
+        let flags = ["--shadow", shadow];
+        let mut fleet = Fleet::start_with(&folder, 2, &[FINE, &settings], &flags);
         let crew: Vec<Worker> = (0..2).map(|_| fleet.worker_at("3ms")).collect();
         crew.iter().for_each(Worker::wait_for_contribution);
+        std::thread::sleep(Duration::from_secs(3)); // a shadow catches up
         mean(&gaps(&crew[0], 15.0))
     };
-    let (without, with) = (step("1000000"), step("20"));
+    let without = step("1000000", "off");
+    println!("mean step without {without:.2} ms");
+    for (who, shadow) in [("the first member", "off"), ("a shadow", "on")] {
+        let with = step("20", shadow);
+        println!(
+            "with a checkpoint every 20 steps, written by {who}: {with:.2} ms ({:+.2} %)",
+            with / without * 100.0 - 100.0
+        );
+    }
+}
+
+fn jitter(folder: &Path) {
+    let minutes = std::env::var("MINUTES").ok().and_then(|m| m.parse().ok());
+    let minutes: f64 = minutes.unwrap_or(1.0);
+    let mut fleet = Fleet::start(folder, 3, &[FINE]);
+    let crew: Vec<Worker> = (0..3).map(|_| fleet.worker_at("4ms..8ms")).collect();
+    crew.iter().for_each(Worker::wait_for_contribution);
+    let steps = gaps(&crew[0], minutes * 60.0).len();
     println!(
-        "mean step without {without:.2} ms, with a checkpoint every 20 steps {with:.2} ms ({:+.2} %)",
-        with / without * 100.0 - 100.0
+        "jitter: {minutes} minutes of micro-batches of 4 to 8 ms, {steps} steps: {} workers left",
+        fleet.departures()
     );
 }
 

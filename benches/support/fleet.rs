@@ -33,6 +33,16 @@ pub struct Fleet {
 impl Fleet {
     /// The MNIST job, changed by these settings, for a first world of so many.
     pub fn start(folder: &Path, world_size: usize, settings: &[&str]) -> Fleet {
+        Fleet::start_with(folder, world_size, settings, &[])
+    }
+
+    /// The same, with more flags for the coordinator.
+    pub fn start_with(
+        folder: &Path,
+        world_size: usize,
+        settings: &[&str],
+        flags: &[&str],
+    ) -> Fleet {
         let job = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/mnist.toml");
         let mut coordinator = Command::new(env!("CARGO_BIN_EXE_coordinator"))
             .args(["--world-size", &world_size.to_string()])
@@ -46,6 +56,7 @@ impl Fleet {
             ])
             .args(["--set", "checkpoint.every=1000000 steps"])
             .args(settings.iter().flat_map(|s| ["--set", s]))
+            .args(flags)
             .arg("--out")
             .arg(folder.join("runs"))
             .stdout(Stdio::piped())
@@ -68,6 +79,16 @@ impl Fleet {
             folder: folder.to_owned(),
             workers: 0,
         }
+    }
+
+    /// Workers that have left so far.
+    pub fn departures(&self) -> usize {
+        let runs = std::fs::read_dir(self.folder.join("runs")).expect("the runs");
+        let events = runs.flatten().map(|run| run.path().join("events.jsonl"));
+        let texts = events.filter_map(|file| std::fs::read_to_string(file).ok());
+        texts
+            .map(|text| text.matches("\"worker_left\"").count())
+            .sum()
     }
 
     /// One more worker.
