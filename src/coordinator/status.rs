@@ -65,6 +65,7 @@ fn role(world: &World, worker: WorkerId) -> &'static str {
     let member = world.current().is_some_and(|r| r.has(worker));
     let leaver = world.current().is_some_and(|r| r.leavers.contains(&worker));
     match (member, leaver, node.approach) {
+        _ if node.shadow => "shadow",
         _ if node.leaving.is_some() || leaver => "leaving",
         (true, ..) => "member",
         (_, _, Approach::Idle) => "idle",

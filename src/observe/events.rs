@@ -201,7 +201,13 @@ pub enum Event {
         source: Option<WorkerId>,
     },
     /// No process holds the state any more; it comes back from a checkpoint.
-    WorldLost { step: u64, round: u64 },
+    WorldLost {
+        step: u64,
+        round: u64,
+        /// The shadow holds the state that they had.
+        #[serde(default)]
+        shadow: bool,
+    },
     /// Something that should not happen, and what was done about it.
     Suspicious { problem: String },
     /// The numerics kinds of the members are these now.

@@ -255,10 +255,12 @@ impl Event {
                     format!("  resumed from step {step}{lost}"),
                 ))
             }
-            Event::WorldLost { step, .. } => {
-                let text = format!(
-                    "! all workers are gone after step {step}; a checkpoint brings it back"
-                );
+            Event::WorldLost { step, shadow, .. } => {
+                let rest = match shadow {
+                    true => "the shadow holds what they had",
+                    false => "a checkpoint brings it back",
+                };
+                let text = format!("! all workers are gone after step {step}; {rest}");
                 Some(Headline::new(Tone::Bad, text))
             }
             Event::CheckpointFailed {

@@ -208,11 +208,13 @@ impl Report {
                     problem,
                 });
             }
-            Note::WorldLost { round } => {
+            Note::WorldLost { round, shadow } => {
+                self.writer = None; // until the next world has one
                 self.rounds_finished(round);
                 self.event(Event::WorldLost {
                     step: self.step_reached(),
                     round: round.0,
+                    shadow,
                 });
             }
             Note::Suspicious(problem) => self.event(Event::Suspicious { problem }),

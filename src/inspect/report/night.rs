@@ -59,6 +59,8 @@ impl Night {
                 report.steps_planned = *steps;
                 report.parent = parent.clone().map(|run| (run, parent_step.unwrap_or(0)));
             }
+            // A shadow is no worker.
+            Event::WorkerRegistered(info) if info.devices == "shadow" => {}
             Event::WorkerRegistered(info) => {
                 let about = (info.name.clone(), info.devices.clone(), info.price_per_hour);
                 self.known.insert(info.worker, about);

@@ -42,7 +42,14 @@ fn night() -> Report {
         at(5_000, left(2, 3, LeaveReason::Lost)),
         at(5_100, installed(2, &[1], 3, InstallReason::Loss)),
         at(9_000, left(1, 6, LeaveReason::Lost)),
-        at(9_000, Event::WorldLost { step: 6, round: 6 }),
+        at(
+            9_000,
+            Event::WorldLost {
+                step: 6,
+                round: 6,
+                shadow: false,
+            },
+        ),
         at(
             20_000,
             Event::RunResumed {

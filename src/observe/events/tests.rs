@@ -72,6 +72,7 @@ pub(crate) fn every_event() -> Vec<Event> {
             source: Some(WorkerId::new(1, 1)),
         },
         Event::WorldLost {
+            shadow: false,
             step: 450,
             round: 451,
         },

@@ -96,14 +96,14 @@ impl History {
         })
     }
 
-    /// How many workers have registered for a run, ever.
+    /// How many workers have registered for a run, ever; shadows are none.
     ///
     /// # Errors
     /// The file's errors.
     pub fn workers_seen(&self, run: &str) -> Result<u64, HistoryError> {
         self.read("count the workers", |c| {
             c.query_row(
-                "SELECT count(*) FROM workers WHERE run = ?1",
+                "SELECT count(*) FROM workers WHERE run = ?1 AND devices <> 'shadow'",
                 [run],
                 |row| row.get::<_, i64>(0),
             )

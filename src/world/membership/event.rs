@@ -195,6 +195,8 @@ pub enum Note {
     WorldLost {
         /// The last round that was known to be applied.
         round: Round,
+        /// The shadow holds it.
+        shadow: bool,
     },
     /// Something that should not happen, and what was done about it.
     Suspicious(String),

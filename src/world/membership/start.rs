@@ -212,12 +212,13 @@ impl World {
         if self.stopping {
             return self.end(ReleaseReason::Stopped, Outcome::Stopped);
         }
+        let rescuer = self.rescuer();
         if self.current.as_ref().is_some_and(|r| !r.members.is_empty()) {
             self.note(Note::WorldLost {
                 round: self.reached,
+                shadow: rescuer.is_some(),
             });
         }
-        let rescuer = self.rescuer();
         self.clear_world();
         match rescuer {
             Some(shadow) => self.rescue(shadow),
