@@ -66,7 +66,7 @@ pub use initial::{InitialWeights, load_initial};
 pub use location::is_in_memory;
 pub use manifest::{FORMAT, Manifest, ManifestRef};
 pub use retention::Retention;
-pub use run_store::{RUN_RECORD, Recorded, RunRecord, RunStore};
+pub use run_store::{Incarnation, RUN_RECORD, Recorded, RunRecord, RunStore};
 pub use save::{Saved, SavedBy};
 pub use shard::{METADATA_KEY, Part, PlannedShard, ShardEntry};
 pub use snapshot::{Header, NamedTensor, Snapshot};

@@ -78,6 +78,17 @@ pub enum CoordinatorError {
     /// The checkpoint store.
     #[error(transparent)]
     Store(#[from] checkpoint::StoreError),
+    /// We were frozen or cut off, and taken for dead.
+    #[error(
+        "another coordinator, at {address}, has taken this run over ({record}); this one was \
+         frozen or cut off from its store and ends without touching anything: workers belong there"
+    )]
+    Superseded {
+        /// Where it listens.
+        address: String,
+        /// Where the store records it.
+        record: String,
+    },
     /// Something of ours stopped working.
     #[error("{0}")]
     Internal(String),
@@ -87,7 +98,10 @@ impl CoordinatorError {
     /// Whether another command line or job file would help, rather than
     /// another try.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, CoordinatorError::Internal(_))
+        !matches!(
+            self,
+            CoordinatorError::Internal(_) | CoordinatorError::Superseded { .. }
+        )
     }
 }
 

@@ -10,10 +10,12 @@
 //! | `changes` | drained, joining, both, and losses in the middle of it |
 //! | `fleets` | all of them vanish |
 //! | `shadow` | a shadow writes the checkpoints and outlives the fleet |
+//! | `coordinators` | the coordinator dies or freezes at the worst moments |
 //! | `spares` | hot spares take the places of the lost |
 //! | `random` | anything, from a printed seed |
 
 mod changes;
+mod coordinators;
 mod fleets;
 mod losses;
 mod random;

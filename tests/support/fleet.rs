@@ -36,6 +36,8 @@ pub struct Fleet {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     folder: Folder,
+    /// The coordinator's own disk, in the folder.
+    out: &'static str,
     coordinator: Process,
     address: String,
     workers: BTreeMap<String, Worker>,
@@ -72,12 +74,15 @@ impl Fleet {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        let (coordinator, address) = coordinator(&folder, "127.0.0.1:0", &flags, &environment);
+        let out = "out";
+        let told = (&flags[..], &environment[..]);
+        let (coordinator, address) = coordinator(&folder, out, "127.0.0.1:0", told);
         Fleet {
             job: job.to_owned(),
             flags,
             environment,
             folder,
+            out,
             coordinator,
             address,
             workers: BTreeMap::new(),
@@ -229,6 +234,24 @@ impl Fleet {
         self.coordinator.kill();
     }
 
+    pub fn signal_coordinator(&self, signal: &str) {
+        self.coordinator.signal(signal);
+    }
+
+    /// Another coordinator of the same run starts on another node, with nothing
+    /// of the first one's disk; the first one is left as it is.
+    pub fn take_over(&mut self) -> Process {
+        let store = self.folder.path().join("out/checkpoints");
+        let store = ["--checkpoint".to_owned(), store.display().to_string()];
+        self.flags.extend(store);
+        self.out = "another-disk";
+        let anywhere = "127.0.0.1:0";
+        let told = (&self.flags[..], &self.environment[..]);
+        let (second, address) = coordinator(&self.folder, self.out, anywhere, told);
+        self.address = address;
+        std::mem::replace(&mut self.coordinator, second)
+    }
+
     /// All that the coordinator has on its own disk is gone.
     pub fn lose_disk(&self) {
         let out = self.folder.path().join("out");
@@ -241,8 +264,8 @@ impl Fleet {
 
     pub fn start_coordinator(&mut self) {
         let port = self.address.trim_start_matches("http://");
-        let (coordinator, address) =
-            coordinator(&self.folder, port, &self.flags, &self.environment);
+        let told = (&self.flags[..], &self.environment[..]);
+        let (coordinator, address) = coordinator(&self.folder, self.out, port, told);
         (self.coordinator, self.address) = (coordinator, address);
     }
 
@@ -275,7 +298,7 @@ impl Fleet {
             ledgers.insert(name.clone(), worker.ledger());
         }
         let run = summary["run"].as_str().unwrap();
-        let run = self.folder.path().join("out").join(run);
+        let run = self.folder.path().join(self.out).join(run);
         let steps = read_steps(&run.join(STEPS_FILE)).unwrap().into_iter();
         let outcome = Outcome {
             events: records(&run.join("events.jsonl")),
@@ -294,9 +317,9 @@ impl Fleet {
 
 fn coordinator(
     folder: &Folder,
+    out: &str,
     listen: &str,
-    flags: &[String],
-    environment: &[(String, String)],
+    (flags, environment): (&[String], &[(String, String)]),
 ) -> (Process, String) {
     let process = Process::start(
         "coordinator",
@@ -304,7 +327,7 @@ fn coordinator(
             .arg("--job")
             .arg(folder.path().join("job.toml"))
             .arg("--out")
-            .arg(folder.path().join("out"))
+            .arg(folder.path().join(out))
             .args(["--listen", listen, "--json"])
             .args(flags)
             .envs(environment.iter().map(|(name, value)| (name, value))),

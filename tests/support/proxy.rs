@@ -47,6 +47,8 @@ struct Rules {
 #[derive(Default)]
 struct State {
     rules: Rules,
+    /// Where connections are passed on to.
+    target: String,
     pairs: Vec<Weak<Pair>>,
     closed: bool,
     connections: u64,
@@ -82,14 +84,15 @@ impl Proxy {
             address: listener.local_addr().unwrap(),
             shared: Arc::default(),
         };
-        let (shared, target) = (proxy.shared.clone(), target.to_owned());
+        proxy.shared.state().target = target.to_owned();
+        let shared = proxy.shared.clone();
         std::thread::spawn(move || {
             for inner in listener.incoming().flatten() {
                 if shared.state().closed {
                     return;
                 }
-                let (shared, target) = (shared.clone(), target.clone());
-                std::thread::spawn(move || shared.serve(inner, &target));
+                let shared = shared.clone();
+                std::thread::spawn(move || shared.serve(inner));
             }
         });
         proxy
@@ -145,6 +148,12 @@ impl Proxy {
         self.rule(|rules| rules.flip_out = Some((every, times)));
     }
 
+    /// Passes on to another one; what is open breaks.
+    pub fn lead_to(&self, target: &str) {
+        self.shared.state().target = target.to_owned();
+        self.shared.reset();
+    }
+
     /// Everything passes as it is.
     pub fn heal(&self) {
         self.rule(|rules| *rules = Rules::default());
@@ -192,7 +201,7 @@ impl Shared {
     }
 
     /// One connection, from its first bytes to its end.
-    fn serve(self: Arc<Shared>, mut inner: TcpStream, target: &str) {
+    fn serve(self: Arc<Shared>, mut inner: TcpStream) {
         let mut first = [0; HELLO.end];
         if inner.read_exact(&mut first).is_err() {
             return;
@@ -202,6 +211,7 @@ impl Shared {
             let _ = SockRef::from(&inner).set_linger(Some(Duration::ZERO));
             return;
         }
+        let target = self.state().target.clone();
         let Ok(mut outer) = TcpStream::connect(target) else {
             return;
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::checkpoint::{LoadError, Retention, RunStore};
+use crate::checkpoint::{Incarnation, LoadError, Retention, RunStore};
 use crate::collective::{ConnectError, ConnectionKind, Connector, Hello, RunTag};
 use crate::world::membership::Probe;
 use crate::world::{Generation, WorkerId};
@@ -21,6 +21,8 @@ pub(super) enum Found {
     Probed(WorkerId, Probe),
     /// The newest sound checkpoint, and what is wrong with newer ones.
     Start(Option<StartPoint>, Vec<String>),
+    /// The newest coordinator that the store knows.
+    Leads(Incarnation),
 }
 
 /// A checkpoint that a world can start from.

@@ -1,6 +1,7 @@
 //! The one task that owns the world: calls in, commands out, in order.
 
 mod errands;
+mod lead;
 mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use self::errands::{Errands, Found, StartPoint};
+use self::lead::Lead;
 use super::config::{Config, WorldSize};
 use super::opening::OpenRun;
 use super::report::Report;
@@ -72,6 +74,7 @@ pub(super) struct Driver {
     incarnation: u32,
     next_worker: u32,
     errands: Errands,
+    lead: Lead,
     finds: mpsc::Receiver<Found>,
     begun: Instant,
     outcome: Option<Outcome>,
@@ -140,6 +143,7 @@ impl Driver {
             incarnation,
             next_worker: 1,
             errands,
+            lead: Lead::default(),
             finds,
             begun,
             outcome: None,
@@ -160,12 +164,12 @@ impl Driver {
         inbox: mpsc::Receiver<Call>,
         shutdown: impl Future<Output = String> + Send,
     ) -> Summary {
-        let outcome = match self.serve(inbox, shutdown).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(error.to_string()),
-        };
-        // What the last checkpoint has made superfluous.
-        self.errands.clear_now().await;
+        let served = self.serve(inbox, shutdown).await;
+        if !matches!(served, Err(CoordinatorError::Superseded { .. })) {
+            // What the last checkpoint has made superfluous.
+            self.errands.clear_now().await;
+        }
+        let outcome = served.unwrap_or_else(|error| Outcome::Failed(error.to_string()));
         let elapsed = self.begun.elapsed();
         self.report
             .finish(&self.run, &self.plan, outcome, self.kinds, elapsed)
@@ -219,8 +223,11 @@ impl Driver {
     }
 
     fn tick(&mut self) -> Result<(), CoordinatorError> {
-        self.handle(Event::Tick)?;
         let now = self.now();
+        if self.lead.tick(now) {
+            self.errands.look_who_leads();
+        }
+        self.handle(Event::Tick)?;
         self.registered.retain(|worker, registered| {
             self.session_of.contains_key(worker)
                 || self.world.pool().contains_key(worker)
@@ -276,6 +283,7 @@ impl Driver {
     fn learned(&mut self, found: Found) -> Result<(), CoordinatorError> {
         match found {
             Found::Probed(worker, probe) => self.handle(Event::Probed(worker, probe)),
+            Found::Leads(newest) => lead::is_ours(newest, self.incarnation),
             Found::Start(start, damages) => {
                 for damage in damages {
                     self.report.damaged(&damage, start.is_some());
