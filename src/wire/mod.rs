@@ -5,7 +5,7 @@ mod convert;
 mod record;
 mod steps;
 
-pub use convert::WireError;
+pub use convert::{ToMany, WireError};
 pub use record::{Record, Values};
 pub use steps::{StepRow, Steps};
 

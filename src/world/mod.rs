@@ -32,6 +32,7 @@ pub mod message;
 pub mod pool;
 pub mod reconcile;
 mod record;
+mod shared;
 mod speed;
 
 pub mod membership;
@@ -40,4 +41,5 @@ pub use assign::assign;
 pub use heard::Heard;
 pub use ids::{Generation, Round, WorkerId};
 pub use record::{FirstShares, GenerationRecord, Member, Origin};
+pub use shared::{Ranked, Shared};
 pub use speed::Speed;

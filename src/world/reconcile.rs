@@ -4,10 +4,11 @@
 //! holds the sum that leads there; keep every partial sum of that round, and
 //! hand out only the micro-batches that no survivor's partial holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::message::Holdings;
-use super::{FirstShares, Generation, GenerationRecord, Member, Origin, Round, WorkerId};
+use super::{FirstShares, Generation, GenerationRecord, Member, Origin, Round, Shared, WorkerId};
 
 /// All that the decision depends on.
 pub struct Situation<'a> {
@@ -85,7 +86,7 @@ pub fn reconcile(s: &Situation) -> Outcome {
             .filter_map(|w| s.nodes.get(w).cloned())
             .collect(),
         base,
-        first,
+        first: first.map(Shared::from),
         source: holder
             .filter(|_| lags)
             .and_then(|w| s.nodes.get(&w).cloned()),
@@ -213,12 +214,10 @@ fn first_shares(
         return (None, 0);
     }
     let held: BTreeSet<u32> = shares.values().flatten().copied().collect();
-    let mut owner = BTreeMap::new();
-    for member in s.current.members.iter().filter(|_| begun) {
-        for m in s.current.share(member.id, base, total) {
-            owner.insert(m, member.id);
-        }
-    }
+    let owner = match begun {
+        true => owners(s.current, base, total),
+        false => BTreeMap::new(),
+    };
     // What a survivor was about to compute stays with it; only what the lost
     // ones had is dealt out, each to whoever has least for its weight.
     let mut orphans = Vec::new();
@@ -230,18 +229,20 @@ fn first_shares(
     }
     let recomputed = if begun { orphans.len() as u32 } else { 0 };
     let weight = |w: &WorkerId| u64::from(s.nodes.get(w).map_or(1, |n| n.weight.max(1)));
+    let busy = |worker: WorkerId, share: &Vec<u32>| {
+        Reverse(Busy {
+            micro_batches: share.len() as u64,
+            weight: weight(&worker),
+            worker,
+        })
+    };
+    let mut least: BinaryHeap<Reverse<Busy>> = shares.iter().map(|(w, s)| busy(*w, s)).collect();
     for m in orphans {
-        let least = members
-            .iter()
-            .min_by(|a, b| {
-                let (x, y) = (
-                    shares[a].len() as u64 * weight(b),
-                    shares[b].len() as u64 * weight(a),
-                );
-                x.cmp(&y).then(a.cmp(b))
-            })
-            .copied();
-        if let Some(share) = least.and_then(|w| shares.get_mut(&w)) {
+        let Some(mut next) = least.peek_mut() else {
+            break;
+        };
+        next.0.micro_batches += 1;
+        if let Some(share) = shares.get_mut(&next.0.worker) {
             share.push(m);
         }
     }
@@ -249,11 +250,50 @@ fn first_shares(
     (Some(shares), recomputed)
 }
 
+/// Whom each micro-batch had been given to.
+fn owners(current: &GenerationRecord, base: Round, total: u32) -> BTreeMap<u32, WorkerId> {
+    if let Some(first) = current.first.as_ref().filter(|_| base == current.base) {
+        let given = first.iter().filter(|(w, _)| current.has(**w));
+        return given
+            .flat_map(|(w, share)| share.iter().map(|m| (*m, *w)))
+            .collect();
+    }
+    let shares = current.usual_shares(total);
+    let given = current.members.iter().zip(shares);
+    given
+        .flat_map(|(member, share)| share.map(|m| (m, member.id)))
+        .collect()
+}
+
+/// What a member has to do for its weight; ties go to the lower id.
+#[derive(PartialEq, Eq)]
+struct Busy {
+    micro_batches: u64,
+    weight: u64,
+    worker: WorkerId,
+}
+
+impl Ord for Busy {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (ours, theirs) = (
+            self.micro_batches * other.weight,
+            other.micro_batches * self.weight,
+        );
+        ours.cmp(&theirs).then(self.worker.cmp(&other.worker))
+    }
+}
+
+impl PartialOrd for Busy {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 fn leavers(s: &Situation, members: &[WorkerId]) -> Vec<WorkerId> {
     s.reports
         .keys()
-        .filter(|w| !members.contains(w))
         .filter(|w| s.current.leavers.contains(w))
+        .filter(|w| !members.contains(w))
         .copied()
         .collect()
 }

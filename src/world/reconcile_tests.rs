@@ -104,8 +104,8 @@ fn ids(plan: &Plan) -> Vec<u64> {
 fn first(plan: &Plan) -> Vec<(u64, Vec<u32>)> {
     let shares = plan.record.first.clone().unwrap_or_default();
     shares
-        .into_iter()
-        .map(|(id, share)| (id.0, share))
+        .iter()
+        .map(|(id, share)| (id.0, share.clone()))
         .collect()
 }
 

@@ -1,10 +1,11 @@
 //! A generation's record: all that its members have to agree on.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Generation, Round, WorkerId, assign};
+use super::{Generation, Ranked, Round, Shared, WorkerId, assign};
 
 /// A member of a world, as every other member needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,12 +42,12 @@ pub struct GenerationRecord {
     /// Its number.
     pub generation: Generation,
     /// Ranked: the first member sums the trailers and writes checkpoints.
-    pub members: Vec<Member>,
+    pub members: Ranked,
     /// The round that an Install's members complete first. Unused in a planned
     /// change, which takes effect when the votes say so.
     pub base: Round,
     /// Micro-batches of round `base`, if they differ from the usual shares.
-    pub first: Option<FirstShares>,
+    pub first: Option<Shared<FirstShares>>,
     /// Holds sum `base - 1`, for members that lack it.
     pub source: Option<Member>,
     /// Processes that leave with this generation and wait until they may.
@@ -66,7 +67,7 @@ impl GenerationRecord {
     pub fn installed(generation: Generation, members: Vec<Member>) -> GenerationRecord {
         GenerationRecord {
             generation,
-            members,
+            members: members.into(),
             base: Round(0),
             first: None,
             source: None,
@@ -79,7 +80,7 @@ impl GenerationRecord {
 
     /// The place of a member in the exchange, if it is one.
     pub fn rank(&self, worker: WorkerId) -> Option<usize> {
-        self.members.iter().position(|m| m.id == worker)
+        self.members.rank(worker)
     }
 
     /// Whether the worker is a member.
@@ -97,7 +98,7 @@ impl GenerationRecord {
 
     /// The member of that id.
     pub fn member(&self, worker: WorkerId) -> Option<&Member> {
-        self.members.iter().find(|m| m.id == worker)
+        self.rank(worker).map(|rank| &self.members[rank])
     }
 
     /// The micro-batches of `round`, of which there are `micro_batches` in
@@ -109,7 +110,13 @@ impl GenerationRecord {
         let Some(rank) = self.rank(worker) else {
             return Vec::new();
         };
+        self.usual_shares(micro_batches)[rank].clone().collect()
+    }
+
+    /// Everybody's micro-batches, by rank, of a round that no Install divides
+    /// otherwise.
+    pub fn usual_shares(&self, micro_batches: u32) -> Vec<Range<u32>> {
         let weights: Vec<u32> = self.members.iter().map(|m| m.weight).collect();
-        assign(micro_batches, &weights)[rank].clone().collect()
+        assign(micro_batches, &weights)
     }
 }

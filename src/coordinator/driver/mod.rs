@@ -25,7 +25,7 @@ use crate::collective::{Caller, Connector};
 use crate::observe::Summary;
 use crate::observe::telemetry::SharedScreen;
 use crate::strategy::Plan;
-use crate::wire::control as pb;
+use crate::wire::{ToMany, control as pb};
 use crate::world::membership::{Command, Event, Outcome, Settings, World};
 use crate::world::message::FromWorker;
 use crate::world::{Round, WorkerId};
@@ -78,6 +78,7 @@ pub(super) struct Driver {
     finds: mpsc::Receiver<Found>,
     begun: Instant,
     outcome: Option<Outcome>,
+    to_many: ToMany,
     /// The numerics kinds that have ever taken part in the run.
     kinds: BTreeSet<String>,
     shadow: ShadowMode,
@@ -147,6 +148,7 @@ impl Driver {
             finds,
             begun,
             outcome: None,
+            to_many: ToMany::default(),
             kinds,
             shadow: config.shadow,
             watch: shadow::Watch::default(),
@@ -311,7 +313,10 @@ impl Driver {
         while let Some(command) = commands.next() {
             match command {
                 Command::Persist(durable) => self.report.persist(&durable, commands.as_slice())?,
-                Command::Send(worker, message) => self.send(worker, message.into())?,
+                Command::Send(worker, message) => {
+                    let message = self.to_many.message(message);
+                    self.send(worker, message)?;
+                }
                 Command::Probe {
                     worker,
                     address,

@@ -5,6 +5,8 @@
 mod from_worker;
 mod to_worker;
 
+pub use to_worker::ToMany;
+
 use super::control as pb;
 use crate::exact::MAX_MICRO_BATCHES;
 use crate::world::message::Holdings;
@@ -19,6 +21,9 @@ pub enum WireError {
     /// A field that has to be there isn't.
     #[error("a message without `{0}`")]
     Missing(&'static str),
+    /// A record can't be read.
+    #[error("a damaged record: {0}")]
+    Damaged(#[from] prost::DecodeError),
     /// A count or index beyond what can be.
     #[error("`{field}` is {value}, more than {limit}")]
     TooMany {
@@ -104,7 +109,7 @@ impl From<&GenerationRecord> for pb::GenerationRecord {
             members: r.members.iter().map(Into::into).collect(),
             base: r.base.0,
             has_first: r.first.is_some(),
-            first: r.first.iter().flatten().map(share).collect(),
+            first: r.first.iter().flat_map(|f| f.iter()).map(share).collect(),
             source: r.source.as_ref().map(Into::into),
             leavers: r.leavers.iter().map(|w| w.0).collect(),
             paused: r.paused,
@@ -132,7 +137,7 @@ impl TryFrom<pb::GenerationRecord> for GenerationRecord {
             generation: generation(r.generation)?,
             members: r.members.into_iter().map(Into::into).collect(),
             base: round(r.base)?,
-            first: r.has_first.then_some(first),
+            first: r.has_first.then_some(first.into()),
             source: r.source.map(Into::into),
             leavers: r.leavers.into_iter().map(WorkerId).collect(),
             paused: r.paused,
@@ -191,6 +196,7 @@ impl TryFrom<pb::Holdings> for Holdings {
 
 #[cfg(test)]
 mod tests {
+    use super::super::control::coordinator_message::Body as ToBody;
     use super::super::control::worker_message::Body as FromBody;
     use super::*;
     use crate::world::message::{FromWorker, ToWorker};
@@ -206,9 +212,11 @@ mod tests {
                 incarnation: 2,
                 counter: 7,
             },
-            members: vec![member(1), member(4)],
+            members: vec![member(1), member(4)].into(),
             base: Round(12),
-            first: Some([(WorkerId(1), vec![0, 3]), (WorkerId(4), vec![1, 2])].into()),
+            first: Some(
+                FirstShares::from([(WorkerId(1), vec![0, 3]), (WorkerId(4), vec![1, 2])]).into(),
+            ),
             source: Some(member(9)),
             leavers: vec![WorkerId(9)],
             paused: false,
@@ -226,6 +234,31 @@ mod tests {
     fn a_record_survives_the_wire() {
         let there = pb::GenerationRecord::from(&record());
         assert_eq!(GenerationRecord::try_from(there).unwrap(), record());
+    }
+
+    #[test]
+    fn a_record_that_goes_to_many_is_written_once() {
+        let mut many = ToMany::default();
+        let mut told = |record| match many.message(ToWorker::Install(record)).body {
+            Some(ToBody::Install(bytes)) => bytes,
+            other => panic!("{other:?}"),
+        };
+        let (one, two) = (told(record()), told(record()));
+        assert_eq!(one.as_ptr(), two.as_ptr());
+        let other = GenerationRecord {
+            paused: true,
+            ..record()
+        };
+        assert_ne!(told(other), one);
+    }
+
+    #[test]
+    fn a_damaged_record_is_refused() {
+        let body = Some(ToBody::Propose(vec![0xff; 9].into()));
+        assert!(matches!(
+            ToWorker::try_from(pb::CoordinatorMessage { body }),
+            Err(WireError::Damaged(_))
+        ));
     }
 
     #[test]

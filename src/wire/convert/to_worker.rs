@@ -1,10 +1,13 @@
 //! What the coordinator says.
 
+use bytes::Bytes;
+use prost::Message;
+
 use super::super::control as pb;
 use super::super::control::coordinator_message::Body as ToBody;
 use super::{WireError, generation, need};
-use crate::world::WorkerId;
 use crate::world::message::{ReleaseReason, ToWorker};
+use crate::world::{GenerationRecord, WorkerId};
 
 impl From<ToWorker> for pb::CoordinatorMessage {
     fn from(message: ToWorker) -> Self {
@@ -24,12 +27,50 @@ impl From<ToWorker> for pb::CoordinatorMessage {
             ToWorker::Prepare { generation } => ToBody::Prepare(pb::Prepare {
                 generation: Some(generation.into()),
             }),
-            ToWorker::Install(record) => ToBody::Install((&record).into()),
-            ToWorker::Propose(record) => ToBody::Propose((&record).into()),
+            ToWorker::Install(record) => ToBody::Install(written(&record)),
+            ToWorker::Propose(record) => ToBody::Propose(written(&record)),
             ToWorker::Save => ToBody::Save(pb::Save {}),
             ToWorker::Release(reason) => ToBody::Release(release(reason)),
         };
         pb::CoordinatorMessage { body: Some(body) }
+    }
+}
+
+fn written(record: &GenerationRecord) -> Bytes {
+    pb::GenerationRecord::from(record).encode_to_vec().into()
+}
+
+fn read(record: Bytes) -> Result<GenerationRecord, WireError> {
+    pb::GenerationRecord::decode(record)?.try_into()
+}
+
+/// Writes what goes to many workers once: a record of thousands of members goes
+/// to all of them.
+#[derive(Default)]
+pub struct ToMany {
+    last: Option<(GenerationRecord, Bytes)>,
+}
+
+impl ToMany {
+    /// The message for one of them.
+    pub fn message(&mut self, message: ToWorker) -> pb::CoordinatorMessage {
+        let body = match message {
+            ToWorker::Install(record) => ToBody::Install(self.written(record)),
+            ToWorker::Propose(record) => ToBody::Propose(self.written(record)),
+            other => return other.into(),
+        };
+        pb::CoordinatorMessage { body: Some(body) }
+    }
+
+    fn written(&mut self, record: GenerationRecord) -> Bytes {
+        match &self.last {
+            Some((last, bytes)) if *last == record => bytes.clone(),
+            _ => {
+                let bytes = written(&record);
+                self.last = Some((record, bytes.clone()));
+                bytes
+            }
+        }
     }
 }
 
@@ -68,8 +109,8 @@ impl TryFrom<pb::CoordinatorMessage> for ToWorker {
             ToBody::Prepare(m) => ToWorker::Prepare {
                 generation: generation(m.generation)?,
             },
-            ToBody::Install(record) => ToWorker::Install(record.try_into()?),
-            ToBody::Propose(record) => ToWorker::Propose(record.try_into()?),
+            ToBody::Install(record) => ToWorker::Install(read(record)?),
+            ToBody::Propose(record) => ToWorker::Propose(read(record)?),
             ToBody::Save(_) => ToWorker::Save,
             ToBody::Release(m) => ToWorker::Release(match m.reason() {
                 Reason::Finished => ReleaseReason::Finished,

@@ -78,6 +78,23 @@ pub enum Event {
     Tick,
 }
 
+impl Event {
+    /// What happens many times a second in a large fleet. Unless it leads to a
+    /// command, it changes neither what is to be planned nor who idles.
+    pub(super) fn is_routine(&self) -> bool {
+        match self {
+            Event::Tick | Event::Probed(..) => true,
+            Event::From(_, message) => matches!(
+                message,
+                FromWorker::Progress { .. }
+                    | FromWorker::PeerLost { .. }
+                    | FromWorker::Report { .. }
+            ),
+            _ => false,
+        }
+    }
+}
+
 /// What a try to connect to a worker's peer address showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {

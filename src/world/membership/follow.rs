@@ -1,5 +1,7 @@
 //! Followers: whom they follow, and the checkpoints that they catch up from.
 
+use std::cmp::Reverse;
+
 use super::*;
 
 impl World {
@@ -17,7 +19,7 @@ impl World {
         let approaching = self
             .pool
             .iter()
-            .filter(|(w, n)| !current.has(**w) && n.source().is_some_and(|s| current.has(s)))
+            .filter(|(w, n)| n.source().is_some_and(|s| current.has(s)) && !current.has(**w))
             .filter(|(_, n)| !n.shadow)
             .count();
         let leaving = current
@@ -28,29 +30,34 @@ impl World {
         // The shadow takes nobody's place.
         let mut room = (self.settings.members_max + self.settings.spares + leaving)
             .saturating_sub(current.members.len() + approaching);
+        if room == 0 && !self.pool.values().any(|n| n.shadow) {
+            return;
+        }
         let without: Vec<WorkerId> = self
             .pool
             .iter()
             .filter(|(w, n)| {
                 n.available()
-                    && !current.has(**w)
-                    && !in_change(**w)
                     && !n
                         .source()
                         .is_some_and(|s| current.has(s) && self.reaches(s))
+                    && !current.has(**w)
+                    && !in_change(**w)
             })
             .map(|(w, _)| *w)
             .collect();
+        let mut sources = self.sources(&current);
         for worker in without {
             let shadow = self.pool.get(&worker).is_some_and(|n| n.shadow);
             if room == 0 && !shadow {
                 continue;
             }
-            let Some(source) = self.least_followed(&current) else {
+            let Some((followers, rank)) = sources.pop_first() else {
                 return;
             };
+            sources.insert((followers + 1, rank));
             room -= usize::from(!shadow);
-            self.follow(worker, source);
+            self.follow(worker, current.members[rank.0].clone());
         }
     }
 
@@ -60,17 +67,17 @@ impl World {
             .is_some_and(|n| n.session == Session::Open && !n.released)
     }
 
-    /// The member with the fewest followers; the first one has enough to do.
-    fn least_followed(&self, current: &GenerationRecord) -> Option<Member> {
-        let followers = |w: WorkerId| self.pool.values().filter(|n| n.source() == Some(w)).count();
-        let candidates = current
-            .members
-            .iter()
-            .enumerate()
-            .filter(|(_, m)| self.reaches(m.id));
+    /// Members by how many follow them; the first one has enough to do.
+    fn sources(&self, current: &GenerationRecord) -> BTreeSet<(usize, Reverse<usize>)> {
+        let mut followers = BTreeMap::new();
+        for source in self.pool.values().filter_map(Node::source) {
+            *followers.entry(source).or_default() += 1;
+        }
+        let candidates = current.members.iter().zip(0..);
+        let candidates = candidates.filter(|(m, _)| self.reaches(m.id));
         candidates
-            .min_by_key(|(rank, m)| (followers(m.id), std::cmp::Reverse(*rank)))
-            .map(|(_, m)| m.clone())
+            .map(|(m, rank)| (followers.remove(&m.id).unwrap_or(0), Reverse(rank)))
+            .collect()
     }
 
     fn follow(&mut self, worker: WorkerId, source: Member) {
@@ -110,7 +117,7 @@ impl World {
     /// The world waits for a newcomer that can't come: it goes on without.
     fn prepare_without(&mut self, now: Duration, worker: WorkerId, why: &'static str) {
         self.drop_unheard_change(worker);
-        if matches!(self.phase, Phase::Running) && self.required().contains(&worker) {
+        if matches!(self.phase, Phase::Running) && self.is_required(worker) {
             self.prepare(now, Cause::CameNot(worker, why));
         }
     }

@@ -54,8 +54,12 @@ impl World {
             .iter()
             .flat_map(|(_, n)| n.awaits.iter().copied())
             .collect();
-        let waits = |w: &WorkerId| waiting.iter().any(|(m, _)| m == w);
-        let idle: BTreeSet<WorkerId> = awaited.iter().copied().filter(|w| !waits(w)).collect();
+        let waits: BTreeSet<WorkerId> = waiting.iter().map(|(w, _)| *w).collect();
+        let idle: BTreeSet<WorkerId> = awaited
+            .iter()
+            .copied()
+            .filter(|w| !waits.contains(w))
+            .collect();
         match idle.is_empty() {
             false => HeldUpBy::Members(idle),
             true if awaited.is_empty() => HeldUpBy::Nobody,

@@ -37,12 +37,15 @@ impl World {
     /// Workers without a session that are waited for no longer.
     pub(super) fn silent(&self, now: Duration) -> Vec<WorkerId> {
         let patience = self.settings.patience;
-        let required = self.required();
+        let broken = self.pool.iter().filter_map(|(w, n)| match n.session {
+            Session::Broken { since } => Some((*w, since)),
+            Session::Open => None,
+        });
         // While rounds are completed a member lives, whoever can't hear it.
         let trains =
             matches!(self.phase, Phase::Running) && now.saturating_sub(self.advanced) < patience;
         let reaches_one = self.reaches_one();
-        let limit = |worker: &WorkerId| match required.contains(worker) {
+        let limit = |worker: &WorkerId| match self.is_required(*worker) {
             true if trains => None,
             true if !reaches_one => Some(self.lease()),
             _ => Some(patience),
@@ -50,10 +53,6 @@ impl World {
         let silent = |worker: &WorkerId, since: Duration| {
             limit(worker).is_some_and(|limit| now.saturating_sub(since) >= limit)
         };
-        let broken = self.pool.iter().filter_map(|(w, n)| match n.session {
-            Session::Broken { since } => Some((*w, since)),
-            Session::Open => None,
-        });
         broken
             .filter(|(worker, since)| silent(worker, *since))
             .map(|(worker, _)| worker)

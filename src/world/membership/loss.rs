@@ -7,28 +7,6 @@ use super::*;
 const PROBE: Duration = Duration::from_secs(1);
 
 impl World {
-    /// Processes whose word is needed before a new world is decided: members,
-    /// leavers, those of a planned change that members have heard of, and the
-    /// named source. Only those that are still there.
-    pub(super) fn required(&self) -> BTreeSet<WorkerId> {
-        let told = self
-            .pending
-            .as_ref()
-            .filter(|p| p.unconfirmed.is_empty())
-            .map(|p| &p.record);
-        self.current
-            .iter()
-            .chain(told)
-            .flat_map(|r| {
-                let members = r.members.iter().map(|m| m.id);
-                members
-                    .chain(r.leavers.iter().copied())
-                    .chain(r.source.as_ref().map(|m| m.id))
-            })
-            .filter(|w| self.pool.get(w).is_some_and(|n| !n.released))
-            .collect()
-    }
-
     pub(super) fn probe(&mut self, worker: WorkerId, address: String) {
         self.out.push(Command::Probe {
             worker,
@@ -164,7 +142,7 @@ impl World {
 
     /// A process is gone for good. If the world needs it, the others reconcile.
     pub(super) fn depart(&mut self, now: Duration, worker: WorkerId, departure: Departure) {
-        let needed = self.required().contains(&worker) || self.is_writer(worker);
+        let needed = self.is_required(worker) || self.is_writer(worker);
         let Some(node) = self.forget(worker) else {
             return;
         };
@@ -196,6 +174,12 @@ impl World {
             told.retain(|(a, b), _| *a != worker && *b != worker);
         }
         self.spares_told.remove(&worker);
+        if let Phase::Preparing(p) = &mut self.phase {
+            p.missing.remove(&worker);
+        }
+        if self.current.as_ref().is_some_and(|r| r.has(worker)) {
+            self.entering.insert(worker);
+        }
         self.pool.remove(&worker)
     }
 
@@ -206,6 +190,7 @@ impl World {
         self.phase = Phase::Preparing(Preparing {
             generation,
             reports: BTreeMap::new(),
+            missing: BTreeSet::new(),
             cause,
             since: now,
         });
@@ -222,45 +207,6 @@ impl World {
             self.send(worker, ToWorker::Prepare { generation });
         }
         self.try_install(now);
-    }
-
-    /// Those whose report is still needed. At the start that is everybody who
-    /// holds the starting state.
-    pub(super) fn unreported(&self, p: &Preparing) -> Vec<WorkerId> {
-        let starting = self.current.is_none();
-        let mut needed = self.required();
-        let left = |r: &GenerationRecord| r.members.iter().any(|m| self.pool.contains_key(&m.id));
-        if self.current.as_ref().is_some_and(|r| !left(r)) {
-            // No member is left: a follower may hold what they held.
-            let followers = self
-                .pool
-                .iter()
-                .filter(|(_, n)| !n.released && n.told == p.generation)
-                .filter(|(_, n)| n.source().is_some() || n.shadow);
-            needed.extend(followers.map(|(w, _)| *w));
-        }
-        if starting || self.current.as_ref().is_some_and(|r| r.paused) || self.has_lost_one() {
-            needed.extend(self.caught_up());
-        }
-        needed.extend(self.prompt_shadow());
-        needed
-            .into_iter()
-            .filter(|w| !p.reports.contains_key(w))
-            .collect()
-    }
-
-    /// Whether a member's place is free, for a hot spare to take.
-    fn has_lost_one(&self) -> bool {
-        let here = |m: &Member| self.pool.get(&m.id).is_some_and(|n| !n.released);
-        let current = self.current.as_ref();
-        current.is_some_and(|r| !r.members.iter().all(here))
-    }
-
-    /// Those that have caught up and want to stay.
-    fn caught_up(&self) -> impl Iterator<Item = WorkerId> {
-        let ready = |n: &Node| n.can_train() && matches!(n.approach, Approach::Ready { .. });
-        let ready = self.pool.iter().filter(move |(_, n)| ready(n));
-        ready.map(|(w, _)| *w)
     }
 
     fn shadows(&self) -> BTreeSet<WorkerId> {
@@ -289,6 +235,7 @@ impl World {
         if p.generation == generation {
             let at = holdings.round.map(|round| (holdings.installed, round));
             p.reports.insert(worker, holdings);
+            p.missing.remove(&worker);
             if let Some((installed, round)) = at {
                 self.advance(now, round);
                 if let Some(node) = self.pool.get_mut(&worker) {
@@ -304,7 +251,16 @@ impl World {
         let Phase::Preparing(p) = &self.phase else {
             return;
         };
-        if !self.unreported(p).is_empty() {
+        if !p.missing.is_empty() {
+            return;
+        }
+        let mut missing: BTreeSet<WorkerId> = self.unreported(p).into_iter().collect();
+        if !missing.is_empty() {
+            // The shadow isn't waited for any more as soon as it is quiet.
+            missing.retain(|w| self.pool.get(w).is_none_or(|n| !n.shadow));
+            if let Phase::Preparing(p) = &mut self.phase {
+                p.missing = missing;
+            }
             return;
         }
         let p = p.clone();
@@ -358,6 +314,7 @@ impl World {
         let before = self.current.replace(record.clone());
         self.pending = None;
         self.phase = Phase::Running;
+        self.wait_until_entered();
         self.advanced = now;
         self.started = true;
         self.saving = None;
@@ -425,6 +382,7 @@ impl World {
         if let Some(node) = self.pool.get_mut(&worker) {
             node.progress = (generation, round);
         }
+        self.note_where(worker, generation);
         let entered = self
             .pending
             .as_ref()

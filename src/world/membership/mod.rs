@@ -12,7 +12,7 @@
 //! ```
 //!
 //! One file a concern: `event` (what can happen, what is to be done), `start` (gathering, recovering, the end), `loss`
-//! (evidence, prepare, report, install), `planned` (join, drain, pause),
+//! (evidence, prepare, report, install), `needed` (whose word that takes), `planned` (join, drain, pause),
 //! `follow` (followers and the checkpoints they need), `status` (what people
 //! are told).
 
@@ -22,6 +22,7 @@ mod garbled;
 mod hung;
 mod lease;
 mod loss;
+mod needed;
 mod planned;
 mod quiet;
 mod reason;
@@ -71,6 +72,9 @@ enum Phase {
 struct Preparing {
     generation: Generation,
     reports: BTreeMap<WorkerId, Holdings>,
+    /// Some whose report is missing for sure. Only when nobody is left in it
+    /// somebody else has to be looked for.
+    missing: BTreeSet<WorkerId>,
     cause: Cause,
     since: Duration,
 }
@@ -92,6 +96,10 @@ pub struct World {
     number: Generation,
     pool: Pool,
     phase: Phase,
+    /// Members that aren't known to be in the world in force.
+    entering: BTreeSet<WorkerId>,
+    /// There was nothing to plan, and nothing has happened since.
+    settled: bool,
     current: Option<GenerationRecord>,
     pending: Option<Pending>,
     /// The newest checkpoint that this coordinator knows to be whole.
@@ -158,6 +166,8 @@ impl World {
             },
             current: durable.current,
             pending: None,
+            entering: BTreeSet::new(),
+            settled: false,
             newest: None,
             saving: None,
             finished: None,
@@ -218,6 +228,10 @@ impl World {
     /// The one entry point.
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Command> {
         self.now = now;
+        let routine = event.is_routine();
+        if !routine {
+            self.unsettle();
+        }
         match event {
             Event::Hello {
                 worker,
@@ -237,8 +251,19 @@ impl World {
             Event::Stop => self.stop(now),
             Event::Tick => self.tick(now),
         }
-        self.name_idle();
+        if !routine || !self.out.is_empty() {
+            self.settled = false;
+            self.name_idle();
+        }
         std::mem::take(&mut self.out)
+    }
+
+    /// What was found out before may hold no longer.
+    fn unsettle(&mut self) {
+        self.settled = false;
+        if let Phase::Preparing(p) = &mut self.phase {
+            p.missing.clear();
+        }
     }
 
     fn message(&mut self, now: Duration, worker: WorkerId, message: FromWorker) {

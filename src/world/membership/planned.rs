@@ -16,28 +16,44 @@ impl World {
         match &self.phase {
             Phase::Ended(_) => {}
             Phase::Preparing(_) => {} // planned, or let go, after the Install
-            _ if self.required().contains(&worker) || self.is_writer(worker) => self.plan(now),
+            _ if self.is_required(worker) || self.is_writer(worker) => self.plan(now),
             _ => self.release(worker, ReleaseReason::Drained),
         }
     }
 
-    /// Whether all members are known to be in the world in force, so that they
-    /// will hear of a change to it.
-    fn is_confirmed(&self, current: &GenerationRecord) -> bool {
-        current.members.iter().all(|m| {
-            self.pool
-                .get(&m.id)
-                .is_some_and(|n| n.progress.0 == current.generation)
-        })
+    /// A change to the world in force waits until all members are known to be in
+    /// it, so that they will hear of it.
+    pub(super) fn wait_until_entered(&mut self) {
+        let Some(current) = &self.current else { return };
+        let inside = |m: &Member| {
+            let node = self.pool.get(&m.id);
+            node.is_some_and(|n| n.progress.0 == current.generation)
+        };
+        let entering = current.members.iter().filter(|m| !inside(m));
+        self.entering = entering.map(|m| m.id).collect();
+    }
+
+    /// A member is in the world in force, or in another one.
+    pub(super) fn note_where(&mut self, worker: WorkerId, generation: Generation) {
+        match &self.current {
+            Some(current) if current.generation == generation => {
+                self.entering.remove(&worker);
+            }
+            Some(current) if current.has(worker) => drop(self.entering.insert(worker)),
+            _ => {}
+        }
     }
 
     /// Plans the next change if there is one to make and none on its way.
     pub(super) fn plan(&mut self, now: Duration) {
+        if self.settled && !self.is_uneven(now) {
+            return;
+        }
         let (Phase::Running, None, Some(current)) = (&self.phase, &self.pending, &self.current)
         else {
             return;
         };
-        if current.members.is_empty() || !self.is_confirmed(current) {
+        if current.members.is_empty() || !self.entering.is_empty() {
             return;
         }
         let current = current.clone();
@@ -70,6 +86,7 @@ impl World {
         let uneven = self.is_uneven(now);
         let writer = self.wants_another_writer();
         if drained.is_empty() && joiners.is_empty() && !uneven && !writer {
+            self.settled = true;
             return;
         }
         if uneven {
@@ -94,7 +111,7 @@ impl World {
             source: None,
             leavers: drained.iter().copied().chain(still_leaving).collect(),
             paused: members.len() < self.settings.members_min,
-            members,
+            members: members.into(),
             writer: self.next_writer(),
             origin: Origin::Planned {
                 from: current.generation,
@@ -148,6 +165,8 @@ impl World {
             self.prepare(now, Cause::WhilePaused);
         } else if newcomers {
             self.prepare(now, Cause::WhilePaused);
+        } else {
+            self.settled = true;
         }
     }
 
@@ -237,6 +256,7 @@ impl World {
             return;
         };
         let before = self.current.replace(record.clone());
+        self.wait_until_entered();
         self.persist();
         self.take_over_writing(before.as_ref().and_then(|r| r.writer));
         let newcomers: Vec<WorkerId> = record
@@ -274,14 +294,13 @@ impl World {
 
     /// Lets those go that want to and that the world doesn't need.
     pub(super) fn let_go_bystanders(&mut self) {
-        let required = self.required();
         let leaving = self
             .pool
             .iter()
             .filter(|(_, n)| n.leaving.is_some() && !n.released);
         let free: Vec<WorkerId> = leaving
             .map(|(w, _)| *w)
-            .filter(|w| !required.contains(w) && !self.is_writer(*w))
+            .filter(|w| !self.is_required(*w) && !self.is_writer(*w))
             .collect();
         for worker in free {
             self.release(worker, ReleaseReason::Drained);
@@ -296,12 +315,12 @@ impl World {
         if current.members.is_empty() {
             return; // they go when the state is saved
         }
+        if current.leavers.is_empty() || !self.entering.is_empty() {
+            return;
+        }
         let behind = |round: Round| {
-            current.members.iter().any(|m| {
-                self.pool
-                    .get(&m.id)
-                    .is_none_or(|n| n.progress.0 < current.generation || n.progress.1 < round)
-            })
+            let behind = |m: &Member| self.pool.get(&m.id).is_none_or(|n| n.progress.1 < round);
+            current.members.iter().any(behind)
         };
         let free: Vec<WorkerId> = current
             .leavers

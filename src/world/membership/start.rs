@@ -109,7 +109,7 @@ impl World {
                 let generation = p.generation;
                 self.send(worker, ToWorker::Prepare { generation });
             }
-            Phase::Running if self.required().contains(&worker) => {
+            Phase::Running if self.is_required(worker) => {
                 self.prepare(now, Cause::Returned(worker));
             }
             Phase::Running => {

@@ -160,10 +160,9 @@ impl World {
             (Phase::Running, Some(r)) => r.members.len() >= self.settings.members_max,
             _ => false,
         };
-        let idle: Vec<WorkerId> = self
-            .pool
-            .iter()
-            .filter(|(_, n)| full && n.approach == Approach::Idle && n.can_train())
+        let pool = self.pool.iter().filter(|_| full);
+        let idle: Vec<WorkerId> = pool
+            .filter(|(_, n)| n.approach == Approach::Idle && n.can_train())
             .map(|(w, _)| *w)
             .filter(|w| !self.current.as_ref().is_some_and(|r| r.has(*w)))
             .collect();

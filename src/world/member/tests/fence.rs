@@ -93,9 +93,9 @@ fn a_partial_survives_and_only_what_is_missing_is_computed() {
         generation: generation(2),
     });
     worker.computed(&[2]);
-    let first = Some(FirstShares::from([(FIRST, vec![0, 1]), (ME, vec![2, 3])]));
+    let first = FirstShares::from([(FIRST, vec![0, 1]), (ME, vec![2, 3])]);
     let commands = worker.told(ToWorker::Install(GenerationRecord {
-        first,
+        first: Some(first.into()),
         ..world(2, &[1, 2])
     }));
     assert_eq!(share_of(&commands), Some((&[3][..], false)));
