@@ -44,10 +44,13 @@ impl World {
                         .get(w)
                         .is_some_and(|n| n.session == Session::Open && !self.is_quiet(now, n))
                 };
-                match self.holding_up(now) {
+                let mut waited_for = match self.holding_up(now) {
                     hung::HeldUpBy::Members(idle) if self.each_world_has(speaks) => idle,
                     _ => BTreeSet::new(),
-                }
+                };
+                // Nobody waits for a shadow, but somebody has to write.
+                waited_for.extend(self.current.as_ref().and_then(|r| r.writer));
+                waited_for
             }
             Phase::Preparing(p) if self.each_world_has(|w| p.reports.contains_key(w)) => {
                 self.unreported(p).into_iter().collect()

@@ -4,6 +4,7 @@ mod follow;
 mod loss;
 mod planned;
 mod quiet;
+mod shadow;
 mod shares;
 mod start;
 
