@@ -17,6 +17,8 @@ use crate::world::{Member, Origin, Round, WorkerId};
 
 /// Between two questions to a store that doesn't answer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// So long until a worker knows that it has lost its session.
+const NOTICED_AFTER: Duration = Duration::from_secs(60);
 
 /// What it has asked somebody else for.
 #[derive(Clone, Debug)]
@@ -40,6 +42,9 @@ pub struct Coordinator {
     pub outcome: Option<Outcome>,
     /// It dies after so many more commands.
     pub fuse: Option<usize>,
+    /// Then its disk goes as well.
+    pub loses_disk: bool,
+    waits: invariants::EveryWaitEnds,
     sessions: BTreeMap<WorkerId, LinkId>,
     admitted: u32,
 }
@@ -56,6 +61,8 @@ impl Coordinator {
             stop_asked: false,
             outcome: None,
             fuse: None,
+            loses_disk: false,
+            waits: Default::default(),
             sessions: BTreeMap::new(),
             admitted: 0,
         }
@@ -67,7 +74,9 @@ impl Coordinator {
             // A coordinator that doesn't reach its store doesn't start.
             return env.after(STORE_PAUSE, What::StartCoordinator);
         };
-        self.incarnation += 1;
+        if self.incarnation == 0 || env.planted != Some(Planted::IncarnationReused) {
+            self.incarnation += 1;
+        }
         self.admitted = 0;
         env.log(|| {
             format!(
@@ -76,7 +85,7 @@ impl Coordinator {
             )
         });
         let durable = self.durable.clone();
-        self.fuse = None;
+        (self.fuse, self.loses_disk) = (None, false);
         env.coordinator_is_up = true;
         let last = env.store.newest(env.now).flatten().filter(|(_, c)| c.last);
         let mut world = World::new(self.settings.clone(), self.incarnation, durable, env.now)
@@ -95,6 +104,11 @@ impl Coordinator {
         self.world = None;
         self.sessions.clear();
         self.errands.clear();
+        if std::mem::take(&mut self.loses_disk) {
+            self.durable = Durable::default();
+            let until = env.now + env.weather.reconnect + NOTICED_AFTER;
+            env.forgotten = Some((self.incarnation, until));
+        }
         env.vanish(End::Coordinator);
     }
 
@@ -114,9 +128,6 @@ impl Coordinator {
             }
             Delivery::Lost if ours => {
                 self.sessions.remove(&worker);
-                if env.shadows.contains(&worker) {
-                    invariants::shadow_holds::is_gone(env);
-                }
                 self.event(env, Event::SessionBroken(worker));
             }
             _ => {}
@@ -238,6 +249,10 @@ impl Coordinator {
             })
         {
             env.count("kept while it trains");
+        }
+        if ticks {
+            let number = (world.phase_name(), self.durable.number);
+            self.waits.check(env, number, self.settings.patience);
         }
         self.execute(env, commands);
     }

@@ -110,6 +110,12 @@ impl Engine {
                 let (round, state) = (*round, self.state);
                 match state {
                     Some((at, state)) if at == round => {
+                        let early = env.planted == Some(Planted::SentBeforeApplied)
+                            && env.random.chance(10);
+                        let state = match round.previous().filter(|_| early) {
+                            Some(before) => env.course.state(before),
+                            None => state,
+                        };
                         partial.sum.add(Sum::gradient(round, m, state));
                         if env.planted == Some(Planted::CountedTwice) && env.random.chance(10) {
                             partial.sum.add(Sum::gradient(round, m, state));

@@ -71,6 +71,9 @@ pub struct Env {
     pub computed: BTreeMap<(Round, u32), u32>,
     /// The first round that each generation has completed.
     pub first_completed: BTreeMap<Generation, Round>,
+    /// Worlds of this incarnation or an older one went down with their
+    /// coordinator's disk; until then they may not have heard.
+    pub forgotten: Option<(u32, Duration)>,
     /// Whoever was gone or cut off so far was missed at once.
     pub loud: bool,
     /// Promises that were broken.

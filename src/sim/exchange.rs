@@ -2,6 +2,7 @@
 
 use super::Planted;
 use super::env::Env;
+use super::invariants;
 use super::network::{Body, End, Frame, Kind, LinkId, Message};
 use super::process::{Process, buckets};
 use super::values::Sum;
@@ -197,7 +198,9 @@ impl Process {
 
     fn take_vote(&mut self, env: &mut Env, from: WorkerId, vote: Option<Generation>) {
         if let Some(change) = vote {
-            *self.votes.entry(change).or_default() += 1;
+            let extra = env.planted == Some(Planted::NewcomerVotes);
+            let first = u32::from(extra);
+            *self.votes.entry(change).or_insert(first) += 1;
             if env.planted == Some(Planted::OneVoteIsEnough) {
                 let members = self.member.record().map_or(0, |r| r.members.len());
                 self.votes.insert(change, members as u32);
@@ -349,7 +352,10 @@ impl Process {
                     self.held.push_back((from, frame));
                 }
             }
-            Ok(_) => self.take_now(env, from, frame),
+            Ok(_) => {
+                invariants::old_frames_change_nothing(env, self, generation);
+                self.take_now(env, from, frame);
+            }
         }
     }
 
@@ -378,7 +384,12 @@ impl Process {
                 self.stored.insert((from, bucket), sum);
                 self.handle(env, Event::Reduced { from, bucket });
             }
-            Body::Votes(votes) => self.handle(env, Event::TrailerReduced { votes }),
+            Body::Votes(mut votes) => {
+                if env.planted == Some(Planted::VotesDiffer) && env.random.chance(30) {
+                    votes.clear();
+                }
+                self.handle(env, Event::TrailerReduced { votes });
+            }
             Body::Fetch => self.handle(
                 env,
                 Event::Fetch {
@@ -388,7 +399,8 @@ impl Process {
                 },
             ),
             Body::Fetched(sum) => {
-                self.fetched = Some(sum);
+                let another = env.planted == Some(Planted::AnotherSumFetched);
+                self.fetched = Some(if another { self.partial.sum } else { sum });
                 self.handle(env, Event::Fetched { generation, round });
             }
         }

@@ -37,6 +37,9 @@ pub enum Trouble {
     CoordinatorCutOff,
     /// The coordinator's process is gone, between any two commands.
     CoordinatorKilled,
+    /// With its process goes all that it had written down; what is in the store
+    /// remains.
+    CoordinatorDiskLost,
     /// It stops for a while.
     CoordinatorFrozen,
     /// The store answers with errors.
@@ -58,7 +61,7 @@ pub enum Trouble {
 use Trouble::*;
 
 /// All kinds, with how often each is drawn and the name it is counted under.
-const KINDS: [(Trouble, usize, &str); 19] = [
+const KINDS: [(Trouble, usize, &str); 20] = [
     (WorkerKilled, 8, "worker killed"),
     (EverybodyKilled, 1, "everybody killed"),
     (HostVanishes, 3, "host vanishes"),
@@ -70,6 +73,7 @@ const KINDS: [(Trouble, usize, &str); 19] = [
     (OneWayPartition, 2, "one-way partition"),
     (CoordinatorCutOff, 2, "coordinator cut off"),
     (CoordinatorKilled, 5, "coordinator killed"),
+    (CoordinatorDiskLost, 2, "coordinator's disk lost"),
     (CoordinatorFrozen, 1, "coordinator frozen"),
     (StoreDown, 2, "store down"),
     (StoreSlow, 1, "store slow"),
@@ -169,6 +173,11 @@ impl Run {
             (StoreStale, _) => self.env.store.go_stale(until),
             (StoreAmbiguous, _) => !std::mem::replace(&mut self.env.store.ambiguous, true),
             (CoordinatorKilled, _) => self.kill_coordinator(&mut dice),
+            (CoordinatorDiskLost, _) => {
+                let killed = self.kill_coordinator(&mut dice);
+                self.coordinator.loses_disk |= killed;
+                killed
+            }
             (CoordinatorFrozen, _) => self.freeze(End::Coordinator, until),
             (CoordinatorCutOff, _) => {
                 let hosts = BTreeSet::from([End::Coordinator]);

@@ -66,4 +66,18 @@ pub(crate) enum Planted {
     FollowerSkips,
     /// A manifest is written before its shards.
     ManifestBeforeShards,
+    /// A worker answers a Prepare and goes on as if there were none.
+    NotFenced,
+    /// Some members find other votes in the same trailer.
+    VotesDiffer,
+    /// A newcomer's vote is counted with the members'.
+    NewcomerVotes,
+    /// A coordinator that starts again takes the incarnation of the last one.
+    IncarnationReused,
+    /// What an Install said before is taken for what it says now.
+    OlderInstallTaken,
+    /// A gradient is now and then computed before the last sum is applied.
+    SentBeforeApplied,
+    /// Who lacks a sum is given the holder's own part of another.
+    AnotherSumFetched,
 }

@@ -197,8 +197,10 @@ impl Process {
 
     fn control(&mut self, env: &mut Env, message: ToWorker) {
         env.log(|| format!("{:?} is told {message:?}", self.id));
-        if let (ToWorker::Prepare { generation }, Some(Planted::ReportAtOnce)) =
-            (&message, env.planted)
+        if let (
+            ToWorker::Prepare { generation },
+            Some(Planted::ReportAtOnce | Planted::NotFenced),
+        ) = (&message, env.planted)
         {
             let (generation, holdings) = (*generation, self.member.holdings());
             self.tell(
@@ -209,6 +211,25 @@ impl Process {
                 },
             );
         }
+        if let ToWorker::Prepare { .. } = &message
+            && env.planted == Some(Planted::NotFenced)
+        {
+            return;
+        }
+        let message = match (message, self.member.record()) {
+            (ToWorker::Install(new), Some(old))
+                if env.planted == Some(Planted::OlderInstallTaken) && env.random.chance(20) =>
+            {
+                let generation = new.generation;
+                let origin = new.origin;
+                ToWorker::Install(GenerationRecord {
+                    generation,
+                    origin,
+                    ..old.clone()
+                })
+            }
+            (message, _) => message,
+        };
         self.event(env, Event::Control(message));
     }
 

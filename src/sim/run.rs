@@ -18,7 +18,7 @@ use crate::world::membership::{Event, Outcome, Settings};
 use crate::world::message::ReleaseReason;
 
 /// How often time passes for the coordinator.
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 /// How often a worker tells where it is.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// A standstill is noticed after ten times the longest round, and a freeze can
@@ -92,6 +92,7 @@ impl Run {
             shadows: Default::default(),
             computed: BTreeMap::new(),
             first_completed: BTreeMap::new(),
+            forgotten: None,
             loud: true,
             broken: Vec::new(),
             trace,
@@ -261,6 +262,7 @@ impl Run {
         self.env.store.heal();
         self.slowness.fill(1);
         self.coordinator.fuse = None;
+        self.coordinator.loses_disk = false;
         for process in self.processes.values_mut() {
             process.slowness = 1;
             process.fuse = process.fuse.filter(|left| *left == 0);

@@ -3,7 +3,7 @@
 use super::Planted;
 use super::campaign::{campaign, campaign_with, trace};
 
-const PLANTED: [Planted; 12] = [
+const PLANTED: [Planted; 19] = [
     Planted::PartialNotKept,
     Planted::NewerDropped,
     Planted::OlderTaken,
@@ -16,16 +16,24 @@ const PLANTED: [Planted; 12] = [
     Planted::CountedTwice,
     Planted::FollowerSkips,
     Planted::ManifestBeforeShards,
+    Planted::NotFenced,
+    Planted::VotesDiffer,
+    Planted::NewcomerVotes,
+    Planted::IncarnationReused,
+    Planted::OlderInstallTaken,
+    Planted::SentBeforeApplied,
+    Planted::AnotherSumFetched,
 ];
 
 /// What has to have happened in a campaign, or it would show nothing.
-const HAPPENED: [&str; 37] = [
+const HAPPENED: [&str; 38] = [
     "another one answered",
     "change entered",
     "connection replaced",
     "coordinator cut off",
     "coordinator frozen",
     "coordinator killed",
+    "coordinator's disk lost",
     "drain",
     "drained",
     "everybody killed",

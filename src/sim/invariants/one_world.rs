@@ -2,7 +2,8 @@
 //! completed a round, an older one completes none after the round that the newer
 //! began with: that one it may, from contributions that were made before it was
 //! given up. And a process that was stopped may finish what it had in hand, until
-//! it hears what has happened.
+//! it hears what has happened. So may members that a coordinator without its disk
+//! doesn't know: each ends when it reaches that one, or when it may train alone no longer.
 
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ pub fn completes(env: &mut Env, who: WorkerId, generation: Generation, round: Ro
     let thawed = env.frozen.get(&End::Worker(who));
     if thawed.is_some_and(|until| *until + THAWED > env.now) {
         return;
+    }
+    let forgotten = env.forgotten.as_ref();
+    if forgotten.is_some_and(|(last, until)| generation.incarnation <= *last && env.now < *until) {
+        return env.count("unknown to their coordinator");
     }
     let newer = env
         .first_completed

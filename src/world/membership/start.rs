@@ -282,7 +282,16 @@ impl World {
     }
 
     fn restore(&mut self, worker: WorkerId, manifest: Option<String>) {
-        let generation = self.number;
+        // Who was fenced by a coordinator whose numbers went with its disk listens
+        // to nothing older than ours.
+        let unknown = self.number == Generation::NONE && self.incarnation > 1;
+        let generation = match unknown {
+            true => Generation {
+                incarnation: self.incarnation,
+                counter: 0,
+            },
+            false => self.number,
+        };
         if let Some(node) = self.pool.get_mut(&worker) {
             if !node.can_train() {
                 return;

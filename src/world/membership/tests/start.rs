@@ -355,3 +355,21 @@ fn a_recorded_member_that_answers_is_waited_for() {
             .any(|n| matches!(n, Note::WorldLost { .. }))
     );
 }
+
+#[test]
+fn a_coordinator_without_its_disk_is_listened_to_by_whoever_the_last_one_fenced() {
+    let mut before = Coordinator::new(settings(1, 1, 8));
+    before.durable = Durable::default();
+    let mut c = before.restarted();
+    c.hello(1);
+    c.on(Event::Start {
+        manifest: None,
+        round: Round(0),
+    });
+    let fence = generation(7);
+    let told = c.told(1);
+    let [ToWorker::Restore { generation, .. }] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert!(*generation > fence, "{generation:?}");
+}
