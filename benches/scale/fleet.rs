@@ -275,7 +275,7 @@ impl Fleet {
                 manifest: None,
                 round: Round(0),
             }),
-            Command::Note(_) | Command::End(_) => {}
+            Command::Note(_) | Command::End(_) | Command::GoBack(_) => {}
         }
     }
 

@@ -87,6 +87,22 @@ impl RunStore {
         Ok(sorted)
     }
 
+    /// Makes all checkpoints after this round cease to exist: they are of states
+    /// that nobody should have come to. Their shards are orphans then, and swept
+    /// with the others.
+    ///
+    /// # Errors
+    /// The store doesn't do it.
+    pub async fn discard_after(&self, round: u64) -> Result<(), StoreError> {
+        for reference in self.manifests().await? {
+            if reference.round > round {
+                self.store.delete(&reference.key).await?;
+                self.verified().remove(&reference.key);
+            }
+        }
+        Ok(())
+    }
+
     fn shard_keys(&self, manifests: &[Manifest]) -> BTreeSet<String> {
         let shards = manifests.iter().flat_map(|manifest| &manifest.shards);
         shards.map(|shard| self.key(&shard.key)).collect()

@@ -19,6 +19,9 @@ pub enum Exit {
     /// Drained by a signal or a notice, or the coordinator stopped before the
     /// run was complete: start me again (`EX_TEMPFAIL`).
     Drained,
+    /// Not taken any more: this node crashed in the same way again and again
+    /// (`EX_NOPERM`).
+    CrashLoop,
     /// Another build, a wrong token: refused (`EX_CONFIG`).
     Refused,
     /// Stopped at once by a second Ctrl-C.
@@ -26,13 +29,14 @@ pub enum Exit {
 }
 
 impl Exit {
-    pub(super) const ALL: [Exit; 8] = [
+    pub(super) const ALL: [Exit; 9] = [
         Exit::Done,
         Exit::Failed,
         Exit::Usage,
         Exit::Unreachable,
         Exit::Standstill,
         Exit::Drained,
+        Exit::CrashLoop,
         Exit::Refused,
         Exit::Interrupted,
     ];
@@ -46,6 +50,7 @@ impl Exit {
             Exit::Unreachable => 69,
             Exit::Standstill => 70,
             Exit::Drained => 75,
+            Exit::CrashLoop => 77,
             Exit::Refused => 78,
             Exit::Interrupted => 130,
         }

@@ -202,7 +202,13 @@ async fn watch(mut child: Child, number: usize, log: &Path, screen: &SharedScree
     let Ok(status) = child.wait().await else {
         return;
     };
-    let refused = [Exit::Refused, Exit::Usage, Exit::Failed, Exit::Unreachable];
+    let refused = [
+        Exit::Refused,
+        Exit::CrashLoop,
+        Exit::Usage,
+        Exit::Failed,
+        Exit::Unreachable,
+    ];
     if refused
         .iter()
         .any(|exit| status.code() == Some(i32::from(exit.number())))

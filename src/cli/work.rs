@@ -181,6 +181,7 @@ fn conclude(ended: Ended) -> Exit {
             complain(Exit::Drained, format!("evicted: {why}"))
         }
         Ended::Broken(error) => complain(Exit::Failed, error),
+        Ended::CrashLoop(why) => complain(Exit::CrashLoop, why),
         Ended::Refused(why) => complain(Exit::Refused, why),
         Ended::Unreachable(why) => complain(Exit::Unreachable, why),
     }

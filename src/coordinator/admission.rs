@@ -3,6 +3,7 @@
 
 use tonic::Status;
 
+use super::crashes::Crash;
 use crate::wire::control::RegisterRequest;
 use crate::world::WorkerId;
 
@@ -54,6 +55,21 @@ impl Ours<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a node crashed here in the same way again and again. Its worker ends
+/// with an exit code of its own (77), so that nobody starts it again.
+///
+/// # Errors
+/// It did: what it is told.
+pub(super) fn refuse_crashing(node: &str, crash: Option<(&Crash, u32)>) -> Result<(), Status> {
+    let Some((Crash { round, error, .. }, times)) = crash else {
+        return Ok(());
+    };
+    Err(Status::aborted(format!(
+        "node {node} crashed {times} times in round {round} in the same way and isn't taken in any \
+         more; mend it, and start it under another --node: {error}"
+    )))
 }
 
 fn same(what: &str, theirs: &str, ours: &str) -> Result<(), Status> {

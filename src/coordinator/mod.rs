@@ -15,6 +15,7 @@
 
 mod admission;
 mod config;
+mod crashes;
 mod driver;
 mod opening;
 mod report;

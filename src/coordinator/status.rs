@@ -38,6 +38,7 @@ pub(super) fn json(
                 "micro_batches": node.counters.micro_batches,
                 "steps": node.counters.steps,
                 "micro_batches_per_second": node.speed.rate(),
+                "joins_in_seconds": world.waits_for(now, *id).map(|left| left.as_secs_f64()),
                 "weight": record.and_then(|r| r.member(*id)).map(|m| m.weight),
                 "damaged_frames": node.counters.damaged_frames,
             })

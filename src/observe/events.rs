@@ -212,13 +212,22 @@ pub enum Event {
     Suspicious { problem: String },
     /// The numerics kinds of the members are these now.
     KindsChanged { kinds: Vec<String>, exact: bool },
-    /// Members hold different states after a round, which must never be: the
-    /// run ends.
+    /// Members hold different states after a round, which must never be: all go
+    /// back to the last checkpoint at which they agreed.
     StateMismatch {
         step: u64,
         round: u64,
         /// The chained digests of the states that there are.
         digests: Vec<String>,
+        /// Who holds each of them.
+        #[serde(default)]
+        holders: Vec<Vec<String>>,
+        /// Who drifted: the minority, or who is contradicted by the repetition.
+        #[serde(default)]
+        culprits: Vec<String>,
+        /// The last step after which all are known to have held the same.
+        #[serde(default)]
+        agreed: u64,
     },
     /// A step was trained again after a checkpoint and came to another sum: one
     /// kind of machine must never do that, several may.
@@ -304,6 +313,27 @@ pub enum Event {
         /// It stays, behind the others; else it is let go.
         kept: bool,
     },
+    /// This one's node was lost again and again: it follows, and isn't taken in
+    /// for so long.
+    Flapping {
+        #[serde(with = "labels")]
+        worker: WorkerId,
+        name: String,
+        /// Within ten minutes.
+        losses: u32,
+        seconds: f64,
+    },
+    /// A node met the same crash at the same step again and again: it isn't
+    /// taken in any more.
+    CrashLoop {
+        #[serde(with = "labels")]
+        worker: WorkerId,
+        node: String,
+        step: u64,
+        times: u32,
+        last_error: String,
+        log_tail: Vec<String>,
+    },
     /// The world is full; this one follows, to take a lost member's place.
     HotSpare {
         #[serde(with = "labels")]
@@ -369,6 +399,8 @@ impl Event {
             Event::Paused { .. } => "paused",
             Event::WriterChanged { .. } => "writer_changed",
             Event::ShadowTooSlow { .. } => "shadow_too_slow",
+            Event::Flapping { .. } => "flapping",
+            Event::CrashLoop { .. } => "crash_loop",
             Event::HotSpare { .. } => "hot_spare",
             Event::IdleWorkers { .. } => "idle_workers",
             Event::EarlyStopped { .. } => "early_stopped",
@@ -391,8 +423,7 @@ impl Event {
             } => Some((*round, format!("{name} {micro_batch} {}", kind.name()))),
             Event::EpochEnded { round, .. }
             | Event::EarlyStopped { round, .. }
-            | Event::RoundedToZero { round, .. }
-            | Event::StateMismatch { round, .. } => Some((*round, name.to_owned())),
+            | Event::RoundedToZero { round, .. } => Some((*round, name.to_owned())),
             _ => None,
         }
     }

@@ -95,6 +95,33 @@ impl Event {
                     format!("  {who} leaves after this round: {why}"),
                 )
             }
+            Event::Flapping {
+                worker,
+                name,
+                losses,
+                seconds: wait,
+            } => {
+                let who = worker_label(*worker, name, "");
+                let text = format!(
+                    "… {who} was lost {losses} times lately: it follows, and joins in {}",
+                    seconds(*wait)
+                );
+                said(Tone::Warning, text)
+            }
+            Event::CrashLoop {
+                node,
+                step,
+                times,
+                last_error,
+                ..
+            } => {
+                let error = last_error.lines().next().unwrap_or_default();
+                let text = format!(
+                    "! {node} crashed {times} times at step {step} in the same way, and isn't \
+                     taken in any more: {error}"
+                );
+                said(Tone::Bad, text)
+            }
             Event::Suspicious { problem } => said(Tone::Warning, format!("! {problem}")),
             Event::ConnectionRefused { peer, problem } => {
                 said(Tone::Warning, format!("! refused {peer}: {problem}"))
@@ -304,9 +331,20 @@ impl Event {
                 let text = format!("! step {step} skipped: {kind} gradient in {place} of {of}");
                 Some(Headline::new(Tone::Bad, text))
             }
-            Event::StateMismatch { step, digests, .. } => {
+            Event::StateMismatch {
+                step,
+                digests,
+                culprits,
+                agreed,
+                ..
+            } => {
+                let who = match culprits.is_empty() {
+                    true => "who is wrong isn't known yet".to_owned(),
+                    false => format!("worker {} is wrong", listed(culprits)),
+                };
                 let text = format!(
-                    "! the members hold {} different states after step {step}",
+                    "! the members hold {} different states after step {step}, the same after \
+                     step {agreed}: {who}",
                     digests.len()
                 );
                 Some(Headline::new(Tone::Bad, text))

@@ -279,6 +279,7 @@ impl Coordinator {
                     let time = env.weather.latency;
                     self.ask(env, Errand::Probe(worker, address, Some(within)), time);
                 }
+                Command::GoBack(_) => {} // no memory flips a bit here
                 Command::FindStart => {
                     let time = env.weather.store;
                     self.ask(env, Errand::FindStart, time);

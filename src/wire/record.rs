@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::steps::Steps;
+use crate::world::membership::Drift;
 
 /// Values by name: `loss`, the model's metrics, `val_loss`, ...; `None` where
 /// one isn't finite.
@@ -70,13 +71,8 @@ pub enum Record {
         /// SHA-256 of the chain before and this digest.
         chain: String,
     },
-    /// Members hold different states: the last record of its run.
-    Drifted {
-        /// Rounds applied.
-        round: u64,
-        /// The chains that they hold, in hexadecimal.
-        chains: Vec<String>,
-    },
+    /// Members hold different states. Each says so; the world hears of it.
+    Drifted(Drift),
     /// A step whose sum could not be applied.
     Skipped {
         /// Rounds applied.
@@ -125,12 +121,11 @@ impl Record {
     /// What makes it one of a kind; `None` for what may be told again.
     pub fn key(&self) -> Option<(&'static str, u64, u32)> {
         match self {
-            Record::Running { .. } | Record::Steps(_) => None,
+            Record::Running { .. } | Record::Steps(_) | Record::Drifted(_) => None,
             Record::Step { round, .. } => Some(("step", *round, 0)),
             Record::Epoch { round, .. } => Some(("epoch", *round, 0)),
             Record::Evaluated { round, .. } => Some(("evaluated", *round, 0)),
             Record::Digest { round, .. } => Some(("digest", *round, 0)),
-            Record::Drifted { round, .. } => Some(("drifted", *round, 0)),
             Record::Skipped {
                 round, micro_batch, ..
             } => Some(("skipped", *round, *micro_batch)),

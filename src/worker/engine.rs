@@ -99,6 +99,7 @@ const ASKS: usize = 64;
 /// The driver's end.
 pub(super) struct Engine {
     asks: SyncSender<Ask>,
+    saver: Option<Saver>,
 }
 
 impl Engine {
@@ -113,6 +114,7 @@ impl Engine {
         answers: SyncSender<E>,
     ) -> std::io::Result<Engine> {
         let (asks, inbox) = sync_channel(ASKS);
+        let writes = saver.clone();
         let say = Arc::new(move |answer: Answer| answers.send(answer.into()).is_ok());
         let worker = Worker {
             say,
@@ -131,12 +133,22 @@ impl Engine {
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || worker.work(&inbox))?;
-        Ok(Engine { asks })
+        Ok(Engine {
+            asks,
+            saver: Some(writes),
+        })
     }
 
     /// Somebody else answers: a rehearsal without a model.
     pub fn stand_in(asks: SyncSender<Ask>) -> Engine {
-        Engine { asks }
+        Engine { asks, saver: None }
+    }
+
+    /// No checkpoint is written any more of the states until now.
+    pub fn forget_saves(&self) {
+        if let Some(saver) = &self.saver {
+            saver.forget();
+        }
     }
 
     /// Asks; the answers come in the same order. Nothing comes of it after the
@@ -206,6 +218,7 @@ impl Worker {
     }
 
     fn restore(&mut self, task: Task, manifest: Option<String>) -> Result<Answer, EngineError> {
+        self.saver.forget();
         self.faults.reached_anywhere(Point::Restore);
         let state = match self.read(manifest.as_deref()) {
             // Named once more it is not superseded, but lost.
@@ -321,6 +334,10 @@ impl Worker {
         let kind = self.plan.course.kind(&state.course);
         self.faults.reached(Point::Apply, &kind);
         let finished = state.finish(&self.plan, self.replicas.as_ref(), &sum, totals)?;
+        if self.faults.flips(&kind) {
+            let weight = &mut state.weights[0];
+            *weight = f32::from_bits(weight.to_bits() ^ 1 << 20);
+        }
         self.rounded.add(totals);
         let checkpoint = finished.decisions.iter().find_map(|d| match d {
             Decision::Checkpoint {

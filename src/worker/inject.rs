@@ -7,6 +7,8 @@
 //! hold@applied,step=60,until=FIFO   say so, then wait until somebody writes a byte to FIFO
 //! hold@computed,step=61,until=proposed   until a planned change has reached us
 //! tell@proposed                     only say so, each time
+//! flip@applied,step=30              flip a bit of a weight in our state
+//! crash@compute,step=30             fail as by an error of our own, and say so
 //! ```
 //!
 //! Several are separated by `;`. When one strikes, a line is appended to the
@@ -65,6 +67,8 @@ const UNTIL_PROPOSED: &str = "proposed";
 #[derive(Debug)]
 enum Action {
     Kill,
+    Flip,
+    Crash,
     Drain,
     Tell,
     Hold(Arc<Gate>),
@@ -118,6 +122,13 @@ impl Faults {
         self.faults
             .iter()
             .any(|f| f.point == point && (f.matches(kind) || f.is_held()))
+    }
+
+    /// Whether a bit of our state is to flip after this round.
+    pub fn flips(&self, kind: &Kind) -> bool {
+        let flips = |f: &&Fault| matches!(f.action, Action::Flip) && f.matches(kind);
+        let mut faults = self.faults.iter().filter(flips);
+        faults.any(|f| !f.struck.load(Ordering::Relaxed))
     }
 
     /// How slow computing is to be.
@@ -217,7 +228,8 @@ impl Faults {
         }
         self.tell(&format!("{}\n", fault.text));
         match &fault.action {
-            Action::Tell => {}
+            Action::Tell | Action::Flip => {}
+            Action::Crash => panic!("a planned fault"),
             Action::Drain => self.drain.store(true, Ordering::Relaxed),
             Action::Kill => {
                 let pid = std::process::id().to_string();
@@ -289,6 +301,8 @@ fn parse(text: &str) -> Option<Fault> {
     }
     let action = match action {
         "kill" => Action::Kill,
+        "flip" => Action::Flip,
+        "crash" => Action::Crash,
         "drain" => Action::Drain,
         "tell" => Action::Tell,
         "hold" => Action::Hold(Gate::at(&until?)),

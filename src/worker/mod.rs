@@ -76,6 +76,8 @@ pub enum Ended {
     Usage(String),
     /// Not taken: another build, a wrong token, other data.
     Refused(String),
+    /// Not taken any more: its node crashed in the same way again and again.
+    CrashLoop(String),
     /// The coordinator could not be reached for too long.
     Unreachable(String),
     /// Training can't go on.

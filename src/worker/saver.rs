@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::driver::Input;
 use super::inject::{Faults, Point};
@@ -90,6 +91,8 @@ pub(super) struct Saver {
     writer: String,
     runtime: Handle,
     queue: Arc<Mutex<Queue>>,
+    /// How often all that was to be written was given up.
+    forgotten: watch::Sender<u64>,
     done: SyncSender<Input>,
     faults: Faults,
 }
@@ -109,6 +112,7 @@ impl Saver {
             writer,
             runtime,
             queue: Arc::default(),
+            forgotten: watch::Sender::default(),
             done,
             faults,
         }
@@ -149,6 +153,13 @@ impl Saver {
         }
     }
 
+    /// What waits, or is being written, is of states that we leave.
+    pub fn forget(&self) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.waiting.clear();
+        self.forgotten.send_modify(|times| *times += 1);
+    }
+
     /// The next one, if any waits.
     fn next(&self) -> Option<Arc<Snapshot>> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,7 +170,11 @@ impl Saver {
 
     async fn write_all(self) {
         while let Some(snapshot) = self.next() {
-            let outcome = self.write(&snapshot).await;
+            let mut forgotten = self.forgotten.subscribe();
+            let outcome = tokio::select! {
+                outcome = self.write(&snapshot) => outcome,
+                _ = forgotten.changed() => Err("its state was given up".to_owned()),
+            };
             let header = &snapshot.header;
             self.faults
                 .reached_checkpoint(Point::Committed, header.step);

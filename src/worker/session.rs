@@ -147,6 +147,7 @@ impl Failed {
             | Code::PermissionDenied
             | Code::InvalidArgument
             | Code::Unimplemented => Failed::ForGood(Ended::Refused(status.message().to_owned())),
+            Code::Aborted => Failed::ForGood(Ended::CrashLoop(status.message().to_owned())),
             _ => Failed::ForNow(status.message().to_owned()),
         }
     }

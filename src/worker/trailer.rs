@@ -6,14 +6,23 @@
 
 use std::collections::BTreeMap;
 
+use crate::checkpoint;
 use crate::exact::{MergeError, Totals, TotalsError};
-use crate::world::Generation;
+use crate::world::membership::{Drift, HeldState};
+use crate::world::{Generation, Round, WorkerId};
 
 /// A member's state after a round, in short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct StateDigest {
     pub round: u64,
     pub sha256: [u8; 32],
+}
+
+/// A state, and the members that said they hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub digest: StateDigest,
+    pub by: Vec<WorkerId>,
 }
 
 /// One member's trailer, or the sum of several.
@@ -24,7 +33,10 @@ pub(super) struct Trailer {
     pub votes: BTreeMap<Generation, u32>,
     /// Different states that members reported; more than one of a round is a
     /// drift.
-    pub digests: Vec<StateDigest>,
+    pub digests: Vec<Held>,
+    /// The newest round after which all members have held the same, as far as
+    /// any of them knows.
+    pub agreed: u64,
 }
 
 /// Trailers that can't be.
@@ -70,6 +82,8 @@ impl Shape {
 
 /// One change is pending at a time; a few may be in flight.
 const ENTRIES_MAX: u32 = 64;
+/// No world has more members.
+const HOLDERS_MAX: u32 = 1 << 16;
 
 impl Trailer {
     pub fn new(totals: Totals) -> Trailer {
@@ -77,6 +91,7 @@ impl Trailer {
             totals,
             votes: BTreeMap::new(),
             digests: Vec::new(),
+            agreed: 0,
         }
     }
 
@@ -87,21 +102,49 @@ impl Trailer {
             let sum = self.votes.entry(*change).or_default();
             *sum = sum.saturating_add(*votes);
         }
-        for digest in &other.digests {
-            if !self.digests.contains(digest) && self.digests.len() < ENTRIES_MAX as usize {
-                self.digests.push(*digest);
+        for held in &other.digests {
+            let known = self.digests.len();
+            match self.digests.iter_mut().find(|h| h.digest == held.digest) {
+                Some(same) => same.by.extend(&held.by),
+                None if known < ENTRIES_MAX as usize => {
+                    self.digests.push(held.clone());
+                }
+                None => {}
             }
         }
+        self.agreed = self.agreed.max(other.agreed);
         Ok(())
     }
 
-    /// A round after which members' states differ, and their digests.
-    pub fn drift(&self) -> Option<(u64, Vec<[u8; 32]>)> {
-        self.digests.iter().find_map(|a| {
-            let of_round = self.digests.iter().filter(|b| b.round == a.round);
-            let states: Vec<[u8; 32]> = of_round.map(|digest| digest.sha256).collect();
-            (states.len() > 1).then_some((a.round, states))
+    /// Whether members' states differ after a round, and which.
+    pub fn drift(&self) -> Option<Drift> {
+        let round_of = |held: &Held| held.digest.round;
+        let drifted = |a: &&Held| {
+            self.digests
+                .iter()
+                .filter(|b| round_of(b) == round_of(a))
+                .count()
+                > 1
+        };
+        let round = self.digests.iter().find(drifted).map(round_of)?;
+        let of_round = self.digests.iter().filter(|held| round_of(held) == round);
+        let states = of_round.map(|held| HeldState {
+            chain: checkpoint::hex(&held.digest.sha256),
+            by: held.by.clone(),
+        });
+        Some(Drift {
+            round: Round(round),
+            agreed: Round(self.agreed),
+            states: states.collect(),
         })
+    }
+
+    /// The round after which so many members, all there are, hold the same.
+    pub fn agreed_by(&self, members: usize) -> Option<u64> {
+        match &self.digests[..] {
+            [held] if held.by.len() == members => Some(held.digest.round),
+            _ => None,
+        }
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -116,10 +159,13 @@ impl Trailer {
             bytes.extend(votes.to_le_bytes());
         }
         bytes.extend((self.digests.len() as u32).to_le_bytes());
-        for digest in &self.digests {
-            bytes.extend(digest.round.to_le_bytes());
-            bytes.extend(digest.sha256);
+        for held in &self.digests {
+            bytes.extend(held.digest.round.to_le_bytes());
+            bytes.extend(held.digest.sha256);
+            bytes.extend((held.by.len() as u32).to_le_bytes());
+            held.by.iter().for_each(|w| bytes.extend(w.0.to_le_bytes()));
         }
+        bytes.extend(self.agreed.to_le_bytes());
         bytes
     }
 
@@ -142,11 +188,19 @@ impl Trailer {
         }
         for _ in 0..count(&mut bytes)? {
             let round = u64::from_le_bytes(take(&mut bytes)?);
-            trailer.digests.push(StateDigest {
-                round,
-                sha256: take(&mut bytes)?,
-            });
+            let sha256 = take(&mut bytes)?;
+            let holders = u32::from_le_bytes(take(&mut bytes)?);
+            if holders > HOLDERS_MAX {
+                return Err(TrailerError::TooMany(holders));
+            }
+            let mut by = Vec::new();
+            for _ in 0..holders {
+                by.push(WorkerId(u64::from_le_bytes(take(&mut bytes)?)));
+            }
+            let digest = StateDigest { round, sha256 };
+            trailer.digests.push(Held { digest, by });
         }
+        trailer.agreed = u64::from_le_bytes(take(&mut bytes)?);
         Ok(trailer)
     }
 }
@@ -179,13 +233,15 @@ impl Trailer {
         Ok(())
     }
 
-    /// Whether it can be the contribution of one member, which has one vote.
+    /// Whether it can be the contribution of this member, which has one vote and
+    /// speaks for itself.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn is_ones(&self) -> Result<(), TrailerError> {
+    pub fn is_ones(&self, member: WorkerId) -> Result<(), TrailerError> {
         let one_vote = self.votes.len() <= 1 && self.votes.values().all(|n| *n == 1);
-        if one_vote && self.digests.len() <= 1 {
+        let its_own = self.digests.iter().all(|held| held.by == [member]);
+        if one_vote && its_own && self.digests.len() <= 1 {
             Ok(())
         } else {
             Err(TrailerError::Votes)
@@ -224,10 +280,12 @@ mod tests {
             },
             1,
         );
-        trailer.digests.push(StateDigest {
+        let digest = StateDigest {
             round: 100,
             sha256: [sha; 32],
-        });
+        };
+        let by = vec![WorkerId(u64::from(micro_batch))];
+        trailer.digests.push(Held { digest, by });
         trailer
     }
 
@@ -238,14 +296,23 @@ mod tests {
         assert_eq!(sum.votes.values().collect::<Vec<_>>(), [&2]);
         assert_eq!(sum.digests.len(), 1);
         assert_eq!(sum.drift(), None);
+        assert_eq!((sum.agreed_by(2), sum.agreed_by(3)), (Some(100), None));
         assert_eq!(Trailer::from_bytes(&sum.to_bytes()).unwrap(), sum);
     }
 
     #[test]
     fn members_with_different_states_after_a_round_are_noticed() {
         let mut sum = trailer(0, 7, 1);
-        sum.merge(&trailer(1, 7, 2)).unwrap();
-        assert_eq!(sum.drift(), Some((100, vec![[1; 32], [2; 32]])));
+        let mut other = trailer(1, 7, 2);
+        other.agreed = 90;
+        sum.merge(&other).unwrap();
+        sum.merge(&trailer(2, 7, 1)).unwrap();
+        assert_eq!(Trailer::from_bytes(&sum.to_bytes()).unwrap(), sum);
+        let drift = sum.drift().unwrap();
+        assert_eq!((drift.round, drift.agreed), (Round(100), Round(90)));
+        let by: Vec<&[WorkerId]> = drift.states.iter().map(|s| &s.by[..]).collect();
+        assert_eq!(by, [&[WorkerId(0), WorkerId(2)][..], &[WorkerId(1)]]);
+        assert_eq!(sum.agreed_by(3), None);
     }
 
     #[test]
@@ -257,7 +324,8 @@ mod tests {
         };
         let mut ours = trailer(3, 7, 1);
         ours.totals.add_empty(5);
-        assert!(ours.covers(shape, [3, 5]).is_ok() && ours.is_ones().is_ok());
+        assert!(ours.covers(shape, [3, 5]).is_ok() && ours.is_ones(WorkerId(3)).is_ok());
+        assert!(ours.is_ones(WorkerId(4)).is_err(), "it speaks for another");
         for other in [vec![3], vec![3, 5, 6], vec![3, 4]] {
             assert!(matches!(
                 ours.covers(shape, other),
@@ -270,7 +338,7 @@ mod tests {
         ));
         ours.merge(&trailer(4, 7, 1)).unwrap();
         assert!(
-            matches!(ours.is_ones(), Err(TrailerError::Votes)),
+            matches!(ours.is_ones(WorkerId(3)), Err(TrailerError::Votes)),
             "two votes of one"
         );
     }

@@ -65,6 +65,8 @@ pub struct Node {
     pub speed: Speed,
     /// When it spoke.
     pub heard: Heard,
+    /// When its first session opened.
+    pub came: Duration,
     /// When its count of micro-batches last grew.
     pub worked: Duration,
     /// Members whose part of the round is missing there.

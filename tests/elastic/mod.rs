@@ -11,11 +11,17 @@
 //! | `fleets` | all of them vanish |
 //! | `shadow` | a shadow writes the checkpoints and outlives the fleet |
 //! | `coordinators` | the coordinator dies or freezes at the worst moments |
+//! | `crashes` | the same crash again and again |
+//! | `drifts` | a bit flips in the memory of one of them |
+//! | `flapping` | a node is lost again and again |
 //! | `spares` | hot spares take the places of the lost |
 //! | `random` | anything, from a printed seed |
 
 mod changes;
 mod coordinators;
+mod crashes;
+mod drifts;
+mod flapping;
 mod fleets;
 mod losses;
 mod random;

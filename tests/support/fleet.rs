@@ -10,7 +10,7 @@ use ebbtide::exact::SumDigest;
 use ebbtide::observe::steps::{STEPS_FILE, read_steps};
 use serde_json::Value;
 
-use super::ended::records;
+use super::ended::{Ended, records, to_its_end};
 use super::faults::{FaultLog, fifo};
 use super::process::{Folder, Process};
 use super::reference::{Reference, reference};
@@ -101,6 +101,11 @@ impl Fleet {
         let (struck, release) = (FaultLog::new(path("faults")), fifo(&hold));
         let until = format!("until={}", hold.display());
         let direct = ["--coordinator", &self.address];
+        let node = ["--node", name];
+        let node: &[&str] = match flags.contains(&"--node") {
+            true => &[],
+            false => &node,
+        };
         let direct: &[&str] = match flags.contains(&"--coordinator") {
             true => &[],
             false => &direct,
@@ -108,7 +113,8 @@ impl Fleet {
         let process = Process::start(
             name,
             Command::new(env!("CARGO_BIN_EXE_worker"))
-                .args(["--node", name, "--exit-with-parent"])
+                .arg("--exit-with-parent")
+                .args(node)
                 .args(direct)
                 .args(flags)
                 .env("EBBTIDE_FAULT", faults.replace(HOLD, &until))
@@ -126,6 +132,15 @@ impl Fleet {
             killed: false,
         };
         self.workers.insert(name.to_owned(), worker);
+    }
+
+    /// A worker that isn't taken: what it ends with.
+    pub fn turned_away(&self, node: &str) -> Ended {
+        to_its_end(
+            Command::new(env!("CARGO_BIN_EXE_worker"))
+                .args(["--node", node, "--exit-with-parent"])
+                .args(["--coordinator", &self.address]),
+        )
     }
 
     /// Starts a worker whose faults may be overtaken by the run's end.
@@ -278,10 +293,31 @@ impl Fleet {
         read_steps(&file).unwrap().len() as u64
     }
 
+    /// Waits for the end of a run that fails; its summary and its events.
+    pub fn fails(mut self) -> (Value, Vec<Value>) {
+        let status = self.coordinator.end();
+        let summary = self.coordinator.stdout.all();
+        let summary: Value = serde_json::from_str(summary.last().expect("a summary")).unwrap();
+        assert_eq!(status.code(), Some(1), "{summary}");
+        for (name, worker) in &mut self.workers {
+            worker.check_faults(name);
+        }
+        let run = self.folder.path().join(self.out);
+        let run = run.join(summary["run"].as_str().unwrap());
+        (summary, records(&run.join("events.jsonl")))
+    }
+
     /// Waits for the end of the run and of all its processes, and checks what
     /// holds for every run: the digest of the undisturbed one, all faults
     /// struck, each sample summed once, nobody's work done again but the lost.
-    pub fn finish(mut self) -> Outcome {
+    pub fn finish(self) -> Outcome {
+        let outcome = self.finish_after_a_mismatch();
+        assert_eq!(outcome.count("state_mismatch"), 0);
+        outcome
+    }
+
+    /// The same, where members may have held different states meanwhile.
+    pub fn finish_after_a_mismatch(mut self) -> Outcome {
         let status = self.coordinator.end();
         let summary = self.coordinator.stdout.all();
         let summary: Value = serde_json::from_str(summary.last().expect("a summary")).unwrap();

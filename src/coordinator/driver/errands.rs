@@ -80,12 +80,13 @@ impl Errands {
         }
     }
 
-    /// Looks for a checkpoint until the store answers.
-    pub fn find_start(&self) {
+    /// Looks for a checkpoint until the store answers; before that throws away
+    /// those after the round `go_back`.
+    pub fn find_start(&self, go_back: Option<u64>) {
         let errands = self.clone();
         tokio::spawn(async move {
             loop {
-                match errands.search().await {
+                match errands.search(go_back).await {
                     Ok((start, damages)) => {
                         let _ = errands.found.send(Found::Start(start, damages)).await;
                         return;
@@ -99,7 +100,13 @@ impl Errands {
         });
     }
 
-    async fn search(&self) -> Result<(Option<StartPoint>, Vec<String>), LoadError> {
+    async fn search(
+        &self,
+        go_back: Option<u64>,
+    ) -> Result<(Option<StartPoint>, Vec<String>), LoadError> {
+        if let Some(round) = go_back {
+            self.run.discard_after(round).await?;
+        }
         let mut damages = Vec::new();
         let newest = self
             .run

@@ -1,5 +1,6 @@
 //! The one task that owns the world: calls in, commands out, in order.
 
+mod crashing;
 mod errands;
 mod lead;
 mod sessions;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use self::errands::{Errands, Found, StartPoint};
 use self::lead::Lead;
 use super::config::{Config, WorldSize};
+use super::crashes::Crashes;
 use super::opening::OpenRun;
 use super::report::Report;
 use super::service::{Call, Outbox};
@@ -75,6 +77,9 @@ pub(super) struct Driver {
     next_worker: u32,
     errands: Errands,
     lead: Lead,
+    crashes: Crashes,
+    /// Checkpoints after this round go before the next search.
+    go_back: Option<u64>,
     finds: mpsc::Receiver<Found>,
     begun: Instant,
     outcome: Option<Outcome>,
@@ -145,6 +150,8 @@ impl Driver {
             next_worker: 1,
             errands,
             lead: Lead::default(),
+            crashes: Crashes::default(),
+            go_back: None,
             finds,
             begun,
             outcome: None,
@@ -322,7 +329,8 @@ impl Driver {
                     address,
                     within,
                 } => self.errands.probe(worker, address, within),
-                Command::FindStart => self.errands.find_start(),
+                Command::GoBack(Round(round)) => self.go_back = Some(round),
+                Command::FindStart => self.errands.find_start(self.go_back.take()),
                 Command::Note(note) => {
                     let now = self.now();
                     if self.report.note(now, note, &self.world)?.is_some() {

@@ -7,16 +7,16 @@ use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::super::CoordinatorError;
-use super::super::admission::{Ours, REGISTERED_MAX};
+use super::super::admission::{Ours, REGISTERED_MAX, refuse_crashing};
 use super::super::service::Outbox;
-use super::{Driver, OpenSession, Registered};
+use super::{Driver, OpenSession, Registered, crashing};
 use crate::collective::Caller;
 use crate::wire::control as pb;
 use crate::wire::control::worker_message::Body;
 use crate::wire::{Record, build};
 use crate::world::membership::Event;
 use crate::world::message::{FromWorker, Holdings};
-use crate::world::{Member, WorkerId};
+use crate::world::{Member, Round, WorkerId};
 
 /// Different numerics kinds that are believed.
 const KINDS_MAX: usize = 256;
@@ -54,6 +54,24 @@ impl Driver {
             self.report.refused(&host, refusal.message());
             return Err(refusal);
         }
+        let public = if request.advertise_host.is_empty() {
+            host.clone()
+        } else {
+            request.advertise_host.clone()
+        };
+        let public = if public.contains(':') {
+            format!("[{public}]")
+        } else {
+            public
+        };
+        let address = format!("{public}:{}", request.advertise_port);
+        let node = crashing::key(&request.node, &address);
+        if request.worker == 0
+            && let Err(refusal) = refuse_crashing(&request.node, self.crashes.of(&node))
+        {
+            self.report.refused(&host, refusal.message());
+            return Err(refusal);
+        }
         if self.registered.len() >= REGISTERED_MAX {
             return Err(Status::resource_exhausted(format!(
                 "{REGISTERED_MAX} processes are registered, no more are taken for now"
@@ -66,17 +84,6 @@ impl Driver {
         } else {
             WorkerId(request.worker)
         };
-        let host = if request.advertise_host.is_empty() {
-            host
-        } else {
-            request.advertise_host.clone()
-        };
-        let host = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host
-        };
-        let address = format!("{host}:{}", request.advertise_port);
         let mut kinds = self.kinds.clone();
         if !request.shadow {
             kinds.insert(request.numerics_kind.clone());
@@ -214,7 +221,10 @@ impl Driver {
                 let now = self.now();
                 for json in records.json {
                     match serde_json::from_str::<Record>(&json) {
-                        Ok(record) => self.report.record(now, record, &self.world)?,
+                        Ok(Record::Drifted(drift)) => {
+                            self.handle(Event::Drifted(worker, drift))?;
+                        }
+                        Ok(record) => self.recorded(now, record)?,
                         Err(error) => tracing::warn!(%worker, %error, "a record that is none"),
                     }
                 }
@@ -224,10 +234,15 @@ impl Driver {
                 // Damaged since we looked: what we know of it is not true any more.
                 if self.run.doubt(&trouble.damaged) {
                     self.world.doubt(&trouble.damaged);
-                    self.errands.find_start();
+                    self.errands.find_start(None);
                 }
+                let crash = trouble.damaged.is_empty();
+                let (error, tail) = (trouble.error.clone(), trouble.log_tail.clone());
                 self.report.trouble(worker, trouble);
-                Ok(())
+                match crash {
+                    true => self.crashed(worker, &error, tail),
+                    false => Ok(()),
+                }
             }
             body => match FromWorker::try_from(body) {
                 Ok(message) => {
@@ -239,6 +254,18 @@ impl Driver {
                     self.closed(session)
                 }
             },
+        }
+    }
+
+    fn recorded(&mut self, now: Duration, record: Record) -> Result<(), CoordinatorError> {
+        let digest = match &record {
+            Record::Digest { round, chain, .. } => Some((Round(*round), chain.clone())),
+            _ => None,
+        };
+        self.report.record(now, record, &self.world)?;
+        match digest {
+            Some((round, chain)) => self.handle(Event::Repeated { round, chain }),
+            None => Ok(()),
         }
     }
 

@@ -62,6 +62,8 @@ pub(super) struct Report {
     steps: StepsFile,
     /// Steps trained again came to other sums, since the last start from a checkpoint.
     sum_differs: bool,
+    /// Sums of steps before this one were of states that had drifted.
+    doubted_before: u64,
     screen: SharedScreen,
     stalls: StallWatch,
     workers: BTreeMap<WorkerId, Known>,
@@ -143,6 +145,7 @@ impl Report {
             metrics,
             steps,
             sum_differs: false,
+            doubted_before: 0,
             screen,
             stalls: StallWatch::new(),
             workers: BTreeMap::new(),

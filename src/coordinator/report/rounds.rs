@@ -36,7 +36,7 @@ impl Report {
         }
         self.complete |= is_last(&record, self.total_steps);
         match record {
-            Record::Running { .. } | Record::Steps(_) => {}
+            Record::Running { .. } | Record::Steps(_) | Record::Drifted(_) => {}
             Record::Step {
                 round,
                 step,
@@ -77,11 +77,6 @@ impl Report {
                         .with_digest(state_digest, Some(chain));
                 self.metrics.append(&record).map_err(internal)?;
             }
-            Record::Drifted { round, chains } => self.event(Event::StateMismatch {
-                step: self.course.steps_after(round),
-                round,
-                digests: chains,
-            }),
             Record::Skipped {
                 round,
                 step,
@@ -148,6 +143,7 @@ impl Report {
         }
         match self.steps.put(steps) {
             Err(error) => tracing::error!(%error, "finished steps could not be written down"),
+            Ok(Some(Differs { step, .. })) if step <= self.doubted_before => {}
             Ok(Some(Differs { step, before, now })) if !self.sum_differs => {
                 self.sum_differs = true; // what follows differs as well
                 let exact = self.recorded_kinds().is_ok_and(|kinds| kinds.len() <= 1);

@@ -9,9 +9,9 @@ use crate::coordinator::driver::Registered;
 use crate::observe::Event;
 use crate::observe::events::{InstallReason, LeaveReason, WorkerInfo};
 use crate::wire::control as pb;
-use crate::world::WorkerId;
-use crate::world::membership::{Cause, Departure, Note, World};
+use crate::world::membership::{Cause, Departure, Drift, Note, World};
 use crate::world::message::FromWorker;
+use crate::world::{Round, WorkerId};
 
 impl Report {
     pub(in crate::coordinator) fn refused(&mut self, peer: &str, problem: &str) {
@@ -55,6 +55,47 @@ impl Report {
         let known = self.workers.entry(worker).or_default();
         known.last_error = Some(trouble.error);
         known.log_tail = trouble.log_tail;
+    }
+
+    /// A node met the same crash too often; returns the step.
+    pub(in crate::coordinator) fn crash_loop(
+        &mut self,
+        (worker, node): (WorkerId, String),
+        round: Round,
+        times: u32,
+        (last_error, log_tail): (&str, Vec<String>),
+    ) -> u64 {
+        let step = self.course.steps_after(round.0);
+        self.event(Event::CrashLoop {
+            worker,
+            node,
+            step,
+            times,
+            last_error: last_error.to_owned(),
+            log_tail,
+        });
+        step
+    }
+
+    fn mismatch(&mut self, drift: &Drift, culprits: &BTreeSet<WorkerId>) {
+        let names = |workers: &mut dyn Iterator<Item = WorkerId>| -> Vec<String> {
+            let name = |w: WorkerId| format!("{w} ({})", self.known(w).name);
+            workers.map(name).collect()
+        };
+        let holders = drift.states.iter();
+        let holders = holders.map(|s| names(&mut s.by.iter().copied())).collect();
+        let culprits = names(&mut culprits.iter().copied());
+        self.rounds_finished(drift.round);
+        let step = self.course.steps_after(drift.round.0);
+        self.doubted_before = step;
+        self.event(Event::StateMismatch {
+            step,
+            round: drift.round.0,
+            digests: drift.states.iter().map(|s| s.chain.clone()).collect(),
+            holders,
+            culprits,
+            agreed: self.course.steps_after(drift.agreed.0),
+        });
     }
 
     /// Notes what a worker's own words say about how it will leave.
@@ -171,6 +212,18 @@ impl Report {
                 let step = self.course.steps_after(round.0);
                 self.starting(Some(&manifest), round.0, step);
             }
+            Note::Flapping {
+                worker,
+                name,
+                losses,
+                wait,
+            } => self.event(Event::Flapping {
+                worker,
+                name,
+                losses,
+                seconds: wait.as_secs_f64(),
+            }),
+            Note::Drifted { drift, culprits } => self.mismatch(&drift, &culprits),
             Note::Spare { worker, name } => self.event(Event::HotSpare { worker, name }),
             Note::Idle(workers) => {
                 let names = |w: &WorkerId| format!("{w} ({})", self.known(*w).name);
@@ -242,6 +295,7 @@ fn leave_reason(departure: &Departure) -> LeaveReason {
         Departure::Hung
         | Departure::Conflicting
         | Departure::CutOff { .. }
+        | Departure::Drifted
         | Departure::Garbled { .. } => LeaveReason::Evicted,
         Departure::Drained(_) => LeaveReason::Drained,
     }

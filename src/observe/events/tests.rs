@@ -87,6 +87,9 @@ pub(crate) fn every_event() -> Vec<Event> {
             step: 9,
             round: 9,
             digests: vec![text("ab"), text("cd")],
+            holders: vec![vec![text("1 (a)")], vec![text("2 (b)")]],
+            culprits: vec![text("2 (b)")],
+            agreed: 4,
         },
         Event::StepSkipped {
             step: 7,
@@ -187,6 +190,20 @@ pub(crate) fn every_event() -> Vec<Event> {
             before: text("00000000000000aa"),
             now: text("00000000000000bb"),
             exact: true,
+        },
+        Event::Flapping {
+            worker: WorkerId::new(1, 4),
+            name: text("spot-7f"),
+            losses: 3,
+            seconds: 2.0,
+        },
+        Event::CrashLoop {
+            worker: WorkerId::new(1, 4),
+            node: text("spot-7f"),
+            step: 420,
+            times: 3,
+            last_error: text("CUDA error"),
+            log_tail: vec![text("a line")],
         },
     ]
 }

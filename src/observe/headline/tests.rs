@@ -48,7 +48,9 @@ fn every_event_has_its_sentence_or_none() {
         ),
         (
             "state_mismatch",
-            Some("! the members hold 2 different states after step 9"),
+            Some(
+                "! the members hold 2 different states after step 9, the same after step 4: worker 2 (b) is wrong",
+            ),
         ),
         (
             "step_skipped",
@@ -113,6 +115,16 @@ fn every_event_has_its_sentence_or_none() {
             "sum_differs",
             Some(
                 "! step 41 was trained again and came to another sum: 00000000000000aa before, 00000000000000bb now",
+            ),
+        ),
+        (
+            "flapping",
+            Some("… worker 4 (spot-7f) was lost 3 times lately: it follows, and joins in 2.0s"),
+        ),
+        (
+            "crash_loop",
+            Some(
+                "! spot-7f crashed 3 times at step 420 in the same way, and isn't taken in any more: CUDA error",
             ),
         ),
     ];

@@ -95,6 +95,8 @@ pub(super) struct Driver {
     computing: Option<Task>,
     /// What the next contribution says about our state.
     pub(super) digest: Option<StateDigest>,
+    /// The newest round after which all members were found to hold the same.
+    pub(super) agreed: u64,
     /// Totals of the only member's sum while it is applied.
     alone: Option<crate::exact::Totals>,
     /// What the sum that is being applied is made of, for the ledger.
@@ -147,6 +149,7 @@ impl Driver {
             stop: Stop::new(),
             computing: None,
             digest: None,
+            agreed: 0,
             alone: None,
             applying: MicroBatchSet::new(),
             ledger: Ledger::from_env(),

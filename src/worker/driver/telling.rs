@@ -24,6 +24,7 @@ impl Driver {
             Fault::Checkpoint(manifest) => manifest.clone(),
             _ => String::new(),
         };
+        self.tell_progress(); // where it happened
         self.session.trouble(error.clone(), damaged);
         let (reason, told) = (error.clone(), error);
         let (last, ended) = match fault {

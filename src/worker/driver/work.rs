@@ -10,13 +10,13 @@ use super::super::saver::Saved;
 use super::super::sums::PackedSum;
 use super::super::trailer::Shape;
 use super::{Driver, Input, RECORDS_KEPT};
-use crate::checkpoint;
 use crate::exact::Totals;
 use crate::job::Kind;
 use crate::strategy::Stop;
 use crate::wire::Record;
 use crate::world::Round;
 use crate::world::member::{Event, SumSource, Task};
+use crate::world::membership::Drift;
 use crate::world::message::FromWorker;
 
 impl Driver {
@@ -31,6 +31,10 @@ impl Driver {
                 // An update that the restore overtook was of another state.
                 (self.kept, self.coming, self.alone) = (None, None, None);
                 self.digest = None;
+                // All that are told to restore come to this state; who follows is
+                // told by the others how far they agreed.
+                let all = self.member.must_restore(task);
+                self.agreed = if all { round.0 } else { 0 };
                 self.applied_at = None;
                 self.kind = kind;
                 self.event(Event::Restored { task, round, next });
@@ -218,18 +222,14 @@ impl Driver {
         self.engine.ask(Ask::Save { last, generation });
     }
 
-    /// Members hold different states: nothing that this run computes can be
-    /// trusted any more.
-    pub(super) fn drifted(&mut self, round: u64, chains: &[[u8; 32]]) {
-        let chains = chains.iter().map(|chain| checkpoint::hex(chain)).collect();
-        let drifted = Record::Drifted { round, chains };
+    /// Members hold different states. The round comes to no end here: the
+    /// coordinator tells everybody where to go back to.
+    pub(super) fn drifted(&mut self, drift: Drift) {
+        let (round, agreed) = (drift.round, drift.agreed);
+        tracing::error!(%round, %agreed, "the members' states differ; waiting to be sent back");
+        self.engine.forget_saves();
+        let drifted = Record::Drifted(drift);
         self.session.records(std::iter::once(&drifted));
-        let error = format!(
-            "the members' states differ after round {round}: this must never be; \
-             resume from a checkpoint before it and report the fault"
-        );
-        tracing::error!(%error);
-        self.give_up(Fault::Jobs, error);
     }
 
     /// Of the sum of the round at hand.

@@ -1,12 +1,14 @@
 //! The closed sets of what can happen to a coordinator's world and what it then
 //! does.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::message::{FromWorker, Holdings, ToWorker};
 use super::super::{Generation, GenerationRecord, Member, Round, WorkerId};
+use super::drift::Drift;
 use super::reason::{Cause, Departure};
 
 /// What the operator asked for.
@@ -39,6 +41,10 @@ pub struct Durable {
     /// The longest that any worker has said it trains on without a coordinator.
     #[serde(default)]
     pub trains_on: Duration,
+    /// Checkpoints after this round are of states that had drifted, and have to
+    /// be gone before any is looked for.
+    #[serde(default)]
+    pub go_back: Option<Round>,
 }
 
 /// Everything that can happen to the coordinator's world.
@@ -71,6 +77,15 @@ pub enum Event {
         manifest: Option<String>,
         /// Its round, 0 without one.
         round: Round,
+    },
+    /// A member has seen that the members hold different states.
+    Drifted(WorkerId, Drift),
+    /// The state that the members hold after a round.
+    Repeated {
+        /// The round.
+        round: Round,
+        /// The chain of its digests, in hexadecimal.
+        chain: String,
     },
     /// Save everything, let everybody go.
     Stop,
@@ -122,6 +137,9 @@ pub enum Command {
         /// After so long no answer is one.
         within: Duration,
     },
+    /// Throw away the checkpoints after this round, before the next start is
+    /// looked for.
+    GoBack(Round),
     /// Find the newest checkpoint that verifies.
     FindStart,
     /// Tell people.
@@ -173,6 +191,24 @@ pub enum Note {
         name: String,
         /// Why.
         departure: Departure,
+    },
+    /// A newcomer's node was lost so often that it becomes no member for a while.
+    Flapping {
+        /// Who.
+        worker: WorkerId,
+        /// For people.
+        name: String,
+        /// How often its node was lost lately.
+        losses: u32,
+        /// For how long it only follows.
+        wait: Duration,
+    },
+    /// Members hold different states; all go back to where they agreed.
+    Drifted {
+        /// Which, and who.
+        drift: Drift,
+        /// Who drifted, as far as that is known.
+        culprits: BTreeSet<WorkerId>,
     },
     /// This one follows as a hot spare.
     Spare {

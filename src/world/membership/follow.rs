@@ -187,6 +187,9 @@ impl World {
         round: Round,
         last: bool,
     ) {
+        if self.go_back.is_some_and(|limit| round > limit) {
+            return; // of a state that had drifted: it is thrown away
+        }
         if self.saving == Some(worker) {
             self.saving = None;
         }

@@ -146,6 +146,9 @@ impl World {
         let Some(node) = self.forget(worker) else {
             return;
         };
+        if needed && !matches!(departure, Departure::Drained(_)) {
+            self.count_loss(now, &node);
+        }
         self.note(Note::Left {
             worker,
             name: node.name,
@@ -180,6 +183,7 @@ impl World {
         if self.current.as_ref().is_some_and(|r| r.has(worker)) {
             self.entering.insert(worker);
         }
+        self.forget_wait(worker);
         self.pool.remove(&worker)
     }
 
@@ -218,7 +222,7 @@ impl World {
     fn admitted(&self, paused: bool) -> BTreeSet<WorkerId> {
         match paused {
             true => self.pool.keys().copied().collect(),
-            false => self.caught_up().collect(),
+            false => self.caught_up().filter(|w| !self.is_waiting(*w)).collect(),
         }
     }
 

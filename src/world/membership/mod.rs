@@ -16,7 +16,9 @@
 //! `follow` (followers and the checkpoints they need), `status` (what people
 //! are told).
 
+mod drift;
 mod event;
+mod flapping;
 mod follow;
 mod garbled;
 mod hung;
@@ -36,6 +38,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+pub use drift::{Drift, HeldState};
 pub use event::{Command, Durable, Event, Note, Outcome, Probe, Settings};
 pub use reason::{Cause, Departure};
 
@@ -135,6 +138,12 @@ pub struct World {
     rescuing: bool,
     /// Of the event at hand.
     now: Duration,
+    /// Nodes that were lost, and newcomers that wait because of that.
+    flapping: flapping::Flapping,
+    /// States that differed.
+    drifts: drift::Drifts,
+    /// Checkpoints after this round are not to be used any more.
+    go_back: Option<Round>,
     idle_told: Vec<WorkerId>,
     spares_told: BTreeSet<WorkerId>,
     out: Vec<Command>,
@@ -185,6 +194,9 @@ impl World {
             garbled: BTreeMap::new(),
             rescuing: false,
             now,
+            flapping: flapping::Flapping::default(),
+            drifts: drift::Drifts::default(),
+            go_back: durable.go_back,
             idle_told: Vec::new(),
             spares_told: BTreeSet::new(),
             out: Vec::new(),
@@ -248,6 +260,8 @@ impl World {
             Event::SessionBroken(worker) => self.session_broken(now, worker),
             Event::Probed(worker, probe) => self.probed(now, worker, probe),
             Event::Start { manifest, round } => self.start_point(now, manifest, round),
+            Event::Drifted(worker, drift) => self.drifted(now, worker, drift),
+            Event::Repeated { round, chain } => self.repeated(now, round, &chain),
             Event::Stop => self.stop(now),
             Event::Tick => self.tick(now),
         }
@@ -352,6 +366,7 @@ impl World {
             current: self.current.clone(),
             pending: self.pending.as_ref().map(|p| p.record.clone()),
             trains_on: self.trains_on,
+            go_back: self.go_back,
         };
         self.out.push(Command::Persist(durable));
     }

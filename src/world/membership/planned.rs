@@ -80,6 +80,8 @@ impl World {
             .pool
             .iter()
             .filter(|(w, n)| !self.stopping && !current.has(**w) && joins(n))
+            // If all leave, the one that flaps is better than nobody.
+            .filter(|(w, _)| members.is_empty() || !self.is_waiting(**w))
             .map(|(_, n)| n.member.clone())
             .take(room)
             .collect();
@@ -375,7 +377,7 @@ impl World {
             self.release(worker, ReleaseReason::Drained);
         }
         self.clear_world();
-        self.out.push(Command::FindStart);
+        self.look_for_start();
     }
 }
 

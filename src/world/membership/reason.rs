@@ -33,6 +33,8 @@ pub enum Departure {
         /// The other.
         with: WorkerId,
     },
+    /// Its state was not the one that the others hold.
+    Drifted,
     /// It left by itself, with these words.
     Said(String),
     /// It asked to leave, for this reason, and was let go.
@@ -56,6 +58,9 @@ impl fmt::Display for Departure {
             Departure::Garbled { with } => write!(
                 f,
                 "frames between it and worker {with} come damaged, again on a new connection"
+            ),
+            Departure::Drifted => f.write_str(
+                "its state differs from the others': a memory or a device that can't be trusted",
             ),
             Departure::Said(words) | Departure::Drained(words) => f.write_str(words),
         }

@@ -56,6 +56,7 @@ impl World {
             counters: Default::default(),
             speed: Default::default(),
             heard: Heard::first(now),
+            came: now,
             worked: now,
             awaits: Vec::new(),
             leaving: asked,
@@ -70,6 +71,7 @@ impl World {
         if holdings.leaving && !recorded {
             return self.release(worker, ReleaseReason::Drained);
         }
+        self.make_wait(now, worker);
         match &mut self.phase {
             Phase::Recovering { awaited, .. } if recorded => {
                 awaited.remove(&worker);
@@ -230,8 +232,15 @@ impl World {
     pub(super) fn find_start(&mut self) {
         match self.finished.clone() {
             Some(manifest) => self.finish(manifest),
-            None => self.out.push(Command::FindStart),
+            None => self.look_for_start(),
         }
+    }
+
+    pub(super) fn look_for_start(&mut self) {
+        if let Some(round) = self.go_back {
+            self.out.push(Command::GoBack(round));
+        }
+        self.out.push(Command::FindStart);
     }
 
     /// So many workers have to hold the starting state before a world begins.
@@ -251,6 +260,7 @@ impl World {
         self.current = None;
         self.pending = None;
         self.saving = None;
+        self.end_all_waits();
         self.persist();
         for node in self.pool.values_mut() {
             node.approach = Approach::Idle;
@@ -265,6 +275,14 @@ impl World {
 
     pub(super) fn start_point(&mut self, now: Duration, manifest: Option<String>, round: Round) {
         let gathering = matches!(self.phase, Phase::Gathering { .. });
+        match self.go_back {
+            Some(limit) if round > limit => return, // found before it was thrown away
+            Some(_) => {
+                self.go_back = None;
+                self.persist();
+            }
+            None => {}
+        }
         // One that was committed while we looked for this one is newer.
         let newer = self.newest.as_ref().is_none_or(|(_, at)| *at <= round);
         if let Some(manifest) = manifest.clone().filter(|_| gathering || newer) {
@@ -395,6 +413,7 @@ impl World {
             Phase::Running => {
                 self.end_standstill(now);
                 self.even_out(now);
+                self.end_waits(now);
                 if self.closes() {
                     self.save_before_leaving();
                 }

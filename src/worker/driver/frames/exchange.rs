@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::super::super::inject::Point;
-use super::super::super::trailer::Trailer;
+use super::super::super::trailer::{Held, Trailer};
 use super::super::Driver;
 use super::{Offence, framed};
 use crate::collective::{Bucket, Frame, FrameHead, FrameKind, Link};
@@ -70,7 +70,7 @@ impl Driver {
             FrameKind::TrailerContribute => {
                 exchange.may_contribute_trailer(from)?;
                 let trailer = Trailer::from_bytes(&bytes)?;
-                trailer.is_ones()?;
+                trailer.is_ones(from)?;
                 trailer.covers(self.shape(), self.member.share_of(from))?;
                 self.merge_trailer(trailer)?;
                 self.event(Event::TrailerContributed { from });
@@ -97,9 +97,11 @@ impl Driver {
 
     fn trailer_complete(&mut self, trailer: Trailer) {
         let votes = trailer.votes.clone();
-        if let Some((round, states)) = trailer.drift() {
-            self.drifted(round, &states);
+        if let Some(drift) = trailer.drift() {
+            return self.drifted(drift);
         }
+        let members = self.member.record().map_or(0, |r| r.members.len());
+        self.agreed = trailer.agreed_by(members).unwrap_or(self.agreed);
         self.rounds.trailer = Some(trailer);
         self.event(Event::TrailerReduced { votes });
     }
@@ -174,7 +176,12 @@ impl Driver {
     fn own_trailer(&mut self, vote: Option<Generation>) -> Trailer {
         let mut trailer = Trailer::new(self.rounds.partial.totals.clone());
         trailer.votes.extend(vote.map(|change| (change, 1)));
-        trailer.digests.extend(self.digest.take());
+        trailer.agreed = self.agreed;
+        let digest = self.digest.take();
+        let by = vec![self.me];
+        trailer
+            .digests
+            .extend(digest.map(|digest| Held { digest, by }));
         trailer
     }
 

@@ -1,5 +1,7 @@
 //! What the coordinator decides, event by event.
 
+mod drift;
+mod flapping;
 mod follow;
 mod loss;
 mod planned;

@@ -1,0 +1,84 @@
+//! A bit flips in the memory of one worker: its state is not the others' any
+//! more, and its gradients are wrong. The run still comes to the right bits.
+
+use super::*;
+use crate::support::{Fleet, Outcome};
+
+/// States are compared each fifth step; checkpoints come each tenth.
+fn job(compared: u64) -> String {
+    let job = JOB.replace(r#"every = "20 steps""#, r#"every = "10 steps""#);
+    format!("{job}[verify]\nevery = {compared}\n")
+}
+
+/// So many workers; in the state of the second a bit flips after step 33. If it
+/// is evicted for that, it comes back before the run is over.
+fn with_a_flip_in_the_second(workers: usize, compared: u64, evicted: bool) -> Outcome {
+    let size = workers.to_string();
+    let mut fleet = Fleet::start(&job(compared), &["--world-size", &size]);
+    for number in 1..=workers {
+        let fault = match number {
+            1 => "hold@computed,step=70,until=HOLD",
+            2 => "flip@applied,step=32",
+            _ => "",
+        };
+        fleet.hire(&format!("w{number}"), fault);
+    }
+    fleet.struck("w1", "hold@computed,step=70");
+    if evicted {
+        fleet.worker_said("w2", "evicted; coming back");
+        fleet.worker_said("w2", "registered");
+    }
+    fleet.release("w1");
+    let outcome = fleet.finish_after_a_mismatch();
+    // From a checkpoint at which all agreed, whatever had been written since.
+    let resumed = outcome.events("run_resumed").next().unwrap();
+    assert!(resumed["step"].as_u64() <= Some(30), "{resumed}");
+    assert!(outcome.number("recomputed_after_resume") > 0);
+    outcome
+}
+
+fn culprits(mismatch: &serde_json::Value) -> Vec<&str> {
+    let culprits = mismatch["culprits"].as_array().unwrap().iter();
+    culprits.map(|who| who.as_str().unwrap()).collect()
+}
+
+#[test]
+fn replica_of_three_that_drifts_is_evicted_and_all_go_back_to_where_they_agreed() {
+    let outcome = with_a_flip_in_the_second(3, 5, true);
+    let mismatch = outcome.events("state_mismatch").next().unwrap();
+    assert_eq!(culprits(mismatch), ["2 (w2)"]);
+    assert_eq!(
+        (mismatch["step"].as_u64(), mismatch["agreed"].as_u64()),
+        (Some(35), Some(30))
+    );
+    assert_eq!(mismatch["holders"].as_array().unwrap().len(), 2);
+    assert_eq!(outcome.left("w2"), "evicted");
+    assert_eq!(outcome.count("state_mismatch"), 1);
+}
+
+/// Compared after each step, one of two still holds what the repetition comes
+/// to, and so the other one was wrong.
+#[test]
+fn replica_of_two_that_drifts_is_found_by_doing_the_steps_again() {
+    let outcome = with_a_flip_in_the_second(2, 1, true);
+    let mismatches: Vec<_> = outcome.events("state_mismatch").collect();
+    assert_eq!(mismatches.len(), 2, "{mismatches:?}");
+    assert_eq!(culprits(mismatches[0]), [""; 0]);
+    assert_eq!(culprits(mismatches[1]), ["2 (w2)"]);
+    assert_eq!(outcome.left("w2"), "evicted");
+}
+
+/// Both have applied wrong gradients by then, so nobody can say who began: both
+/// are named, and both go back.
+#[test]
+fn two_that_differ_and_are_both_wrong_by_then_go_back_and_are_both_named() {
+    let outcome = with_a_flip_in_the_second(2, 5, false);
+    let mismatch = outcome.events("state_mismatch").next().unwrap();
+    assert_eq!(culprits(mismatch), [""; 0]);
+    let holders = mismatch["holders"].to_string();
+    assert!(
+        holders.contains("w1") && holders.contains("w2"),
+        "{holders}"
+    );
+    assert_eq!(outcome.count("worker_left"), 0);
+}
