@@ -128,6 +128,9 @@ impl Coordinator {
             }
             Delivery::Lost if ours => {
                 self.sessions.remove(&worker);
+                if env.shadows.contains(&worker) {
+                    invariants::shadow_holds::is_gone(env);
+                }
                 self.event(env, Event::SessionBroken(worker));
             }
             _ => {}
