@@ -129,6 +129,7 @@ impl World {
         let before = self.flapping.waits.len();
         self.flapping.waits.retain(|_, until| *until > now);
         if self.flapping.waits.len() < before {
+            self.settled = false;
             self.plan(now);
         }
     }

@@ -101,7 +101,8 @@ pub struct World {
     phase: Phase,
     /// Members that aren't known to be in the world in force.
     entering: BTreeSet<WorkerId>,
-    /// There was nothing to plan, and nothing has happened since.
+    /// There was nothing to plan, and nothing has happened since. Whatever a
+    /// plan depends on that changes with time alone has to take this back.
     settled: bool,
     current: Option<GenerationRecord>,
     pending: Option<Pending>,

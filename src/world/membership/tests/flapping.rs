@@ -59,6 +59,7 @@ fn a_node_lost_twice_follows_for_a_second_and_is_a_member_then() {
     assert!(c.world.waits_for(c.now, worker(4)).is_some());
     c.later(Duration::from_millis(900));
     assert!(!c.is_told(4, "Propose"));
+    c.everybody_progresses(&[1], 6);
     c.later(Duration::from_millis(100));
     assert!(c.is_told(4, "Propose"));
 }
