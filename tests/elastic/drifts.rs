@@ -58,15 +58,6 @@ fn replica_of_three_that_drifts_is_evicted_and_all_go_back_to_where_they_agreed(
 
 /// Compared after each step, one of two still holds what the repetition comes
 /// to, and so the other one was wrong.
-#[test]
-fn replica_of_two_that_drifts_is_found_by_doing_the_steps_again() {
-    let outcome = with_a_flip_in_the_second(2, 1, true);
-    let mismatches: Vec<_> = outcome.events("state_mismatch").collect();
-    assert_eq!(mismatches.len(), 2, "{mismatches:?}");
-    assert_eq!(culprits(mismatches[0]), [""; 0]);
-    assert_eq!(culprits(mismatches[1]), ["2 (w2)"]);
-    assert_eq!(outcome.left("w2"), "evicted");
-}
 
 /// Both have applied wrong gradients by then, so nobody can say who began: both
 /// are named, and both go back.
