@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::steps::Steps;
-use crate::world::membership::Drift;
+use crate::world::membership::{Drift, Repeated};
 
 /// Values by name: `loss`, the model's metrics, `val_loss`, ...; `None` where
 /// one isn't finite.
@@ -73,6 +73,16 @@ pub enum Record {
     },
     /// Members hold different states. Each says so; the world hears of it.
     Drifted(Drift),
+    /// Members have compared their states, and hold the same. The world hears of it.
+    Agreed {
+        /// Rounds applied.
+        round: u64,
+        /// SHA-256 of the chain before and the state, in hexadecimal.
+        chain: String,
+        /// What the rounds came to that were done again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repeated: Option<Repeated>,
+    },
     /// A step whose sum could not be applied.
     Skipped {
         /// Rounds applied.
@@ -121,7 +131,10 @@ impl Record {
     /// What makes it one of a kind; `None` for what may be told again.
     pub fn key(&self) -> Option<(&'static str, u64, u32)> {
         match self {
-            Record::Running { .. } | Record::Steps(_) | Record::Drifted(_) => None,
+            Record::Running { .. }
+            | Record::Steps(_)
+            | Record::Drifted(_)
+            | Record::Agreed { .. } => None,
             Record::Step { round, .. } => Some(("step", *round, 0)),
             Record::Epoch { round, .. } => Some(("epoch", *round, 0)),
             Record::Evaluated { round, .. } => Some(("evaluated", *round, 0)),

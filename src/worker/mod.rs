@@ -21,6 +21,7 @@ mod ledger;
 mod peers;
 mod records;
 pub mod rehearsal;
+mod repeats;
 mod rounding;
 mod rounds;
 mod saver;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::sums::{BadSum, PackedSum, packed};
 use super::trailer::{Shape, Trailer};
 use crate::collective::{Bucket, Cut, PAYLOAD_LEN_MAX};
-use crate::exact::{self, Totals, UnpackError};
+use crate::exact::{self, SumDigest, SumHash, Totals, UnpackError};
 use crate::strategy::Partial;
 
 /// A piece that is not what its header says; its sender is not to be trusted.
@@ -33,6 +33,8 @@ pub(super) struct Rounds {
     /// The pieces of the finished sum as they went over the wire.
     pieces: PackedSum,
     cut: Cut,
+    /// Takes in our partial while it is contributed, if it is to have a name.
+    naming: Option<SumHash>,
 }
 
 /// Values per piece where one process packs a whole sum.
@@ -47,6 +49,7 @@ impl Rounds {
             trailer: None,
             pieces: PackedSum::new(0),
             cut: cut(0, 1),
+            naming: None,
         }
     }
 
@@ -90,13 +93,34 @@ impl Rounds {
         Ok(bucket)
     }
 
+    /// What is contributed from now on gets a name.
+    pub fn begin_naming(&mut self) {
+        self.naming = Some(SumHash::new());
+    }
+
+    /// The name of our partial, all of which has been contributed. It depends on
+    /// the order in which that was done.
+    pub fn take_name(&mut self) -> Option<SumDigest> {
+        let hash = self.naming.take()?;
+        Some(hash.finish(&self.partial.totals))
+    }
+
+    fn contributed(&mut self, bucket: &Bucket) -> &[i64] {
+        let own = &self.partial.sum[bucket.range.clone()];
+        if let Some(naming) = &mut self.naming {
+            naming.add(own);
+        }
+        own
+    }
+
     /// Our partial's values of a bucket, for its owner.
-    pub fn pack_partial(&self, bucket: &Bucket) -> Bytes {
-        packed(&self.partial.sum[bucket.range.clone()])
+    pub fn pack_partial(&mut self, bucket: &Bucket) -> Bytes {
+        packed(self.contributed(bucket))
     }
 
     /// Adds our own part to one of our buckets.
     pub fn add_own(&mut self, bucket: &Bucket, untouched: bool) {
+        self.contributed(bucket);
         let into = &mut self.reduced[bucket.range.clone()];
         let own = &self.partial.sum[bucket.range.clone()];
         if untouched {

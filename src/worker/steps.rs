@@ -46,6 +46,14 @@ impl StepLog {
         self.untold = (self.untold + 1).min(self.rows.len());
     }
 
+    /// So many steps are finished: we went back to there, and what we applied after
+    /// it may have been of a state that had drifted.
+    pub fn go_back(&mut self, finished: u64) {
+        let kept = finished.saturating_sub(self.first);
+        self.rows.truncate(kept.min(KEPT_MAX as u64) as usize);
+        self.untold = self.untold.min(self.rows.len());
+    }
+
     /// Whoever was told may have forgotten, or was told by somebody else.
     pub fn tell_again(&mut self) {
         self.untold = self.rows.len();
@@ -108,6 +116,21 @@ mod tests {
         assert_eq!(told(&mut log), [(40, 41)]);
         log.applied(3, sum(4), None);
         assert_eq!(told(&mut log), [(3, 4)]);
+    }
+
+    #[test]
+    fn steps_after_the_one_we_went_back_to_are_not_told_any_more() {
+        let mut log = StepLog::default();
+        for step in 3..10 {
+            log.applied(step, sum(step + 1), None);
+        }
+        log.go_back(5);
+        log.tell_again();
+        assert_eq!(told(&mut log), [(3, 4), (4, 5)]);
+        log.go_back(20);
+        log.go_back(2);
+        log.tell_again();
+        assert_eq!(told(&mut log), []);
     }
 
     #[test]

@@ -139,10 +139,10 @@ impl Trailer {
         })
     }
 
-    /// The round after which so many members, all there are, hold the same.
-    pub fn agreed_by(&self, members: usize) -> Option<u64> {
+    /// What so many members, all there are, have held alike.
+    pub fn agreed_by(&self, members: usize) -> Option<&StateDigest> {
         match &self.digests[..] {
-            [held] if held.by.len() == members => Some(held.digest.round),
+            [held] if held.by.len() == members => Some(&held.digest),
             _ => None,
         }
     }
@@ -296,7 +296,8 @@ mod tests {
         assert_eq!(sum.votes.values().collect::<Vec<_>>(), [&2]);
         assert_eq!(sum.digests.len(), 1);
         assert_eq!(sum.drift(), None);
-        assert_eq!((sum.agreed_by(2), sum.agreed_by(3)), (Some(100), None));
+        assert_eq!(sum.agreed_by(2).map(|state| state.round), Some(100));
+        assert_eq!(sum.agreed_by(3), None);
         assert_eq!(Trailer::from_bytes(&sum.to_bytes()).unwrap(), sum);
     }
 

@@ -99,6 +99,8 @@ impl Folder {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("ebbtide-test-{}-{number}", std::process::id());
         let path = std::env::temp_dir().join(name);
+        // Of a killed process that had our number.
+        std::fs::remove_dir_all(&path).ok();
         std::fs::create_dir_all(&path).unwrap();
         Folder(path)
     }

@@ -14,7 +14,7 @@ use crate::collective::Caller;
 use crate::wire::control as pb;
 use crate::wire::control::worker_message::Body;
 use crate::wire::{Record, build};
-use crate::world::membership::Event;
+use crate::world::membership::{Agreed, Event};
 use crate::world::message::{FromWorker, Holdings};
 use crate::world::{Member, Round, WorkerId};
 
@@ -224,7 +224,19 @@ impl Driver {
                         Ok(Record::Drifted(drift)) => {
                             self.handle(Event::Drifted(worker, drift))?;
                         }
-                        Ok(record) => self.recorded(now, record)?,
+                        Ok(Record::Agreed {
+                            round,
+                            chain,
+                            repeated,
+                        }) => {
+                            let agreed = Agreed {
+                                round: Round(round),
+                                chain,
+                                repeated,
+                            };
+                            self.handle(Event::Agreed(worker, agreed))?;
+                        }
+                        Ok(record) => self.report.record(now, record, &self.world)?,
                         Err(error) => tracing::warn!(%worker, %error, "a record that is none"),
                     }
                 }
@@ -254,18 +266,6 @@ impl Driver {
                     self.closed(session)
                 }
             },
-        }
-    }
-
-    fn recorded(&mut self, now: Duration, record: Record) -> Result<(), CoordinatorError> {
-        let digest = match &record {
-            Record::Digest { round, chain, .. } => Some((Round(*round), chain.clone())),
-            _ => None,
-        };
-        self.report.record(now, record, &self.world)?;
-        match digest {
-            Some((round, chain)) => self.handle(Event::Repeated { round, chain }),
-            None => Ok(()),
         }
     }
 

@@ -36,7 +36,10 @@ impl Report {
         }
         self.complete |= is_last(&record, self.total_steps);
         match record {
-            Record::Running { .. } | Record::Steps(_) | Record::Drifted(_) => {}
+            Record::Running { .. }
+            | Record::Steps(_)
+            | Record::Drifted(_)
+            | Record::Agreed { .. } => {}
             Record::Step {
                 round,
                 step,

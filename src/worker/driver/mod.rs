@@ -25,6 +25,7 @@ use super::engine::{Answer, Ask, Engine};
 use super::inject::{Faults, Point};
 use super::ledger::Ledger;
 use super::peers::{Peers, Up};
+use super::repeats::Repeats;
 use super::rounds::{Rounds, bucket_counts};
 use super::saver::Saved;
 use super::session::{Said, Session};
@@ -97,6 +98,8 @@ pub(super) struct Driver {
     pub(super) digest: Option<StateDigest>,
     /// The newest round after which all members were found to hold the same.
     pub(super) agreed: u64,
+    /// What we contributed since.
+    pub(super) repeats: Repeats,
     /// Totals of the only member's sum while it is applied.
     alone: Option<crate::exact::Totals>,
     /// What the sum that is being applied is made of, for the ledger.
@@ -150,6 +153,7 @@ impl Driver {
             computing: None,
             digest: None,
             agreed: 0,
+            repeats: Repeats::default(),
             alone: None,
             applying: MicroBatchSet::new(),
             ledger: Ledger::from_env(),

@@ -8,8 +8,9 @@ use super::super::fault::Fault;
 use super::super::rounds::Rounds;
 use super::super::saver::Saved;
 use super::super::sums::PackedSum;
-use super::super::trailer::Shape;
+use super::super::trailer::{Shape, StateDigest};
 use super::{Driver, Input, RECORDS_KEPT};
+use crate::checkpoint;
 use crate::exact::Totals;
 use crate::job::Kind;
 use crate::strategy::Stop;
@@ -35,6 +36,12 @@ impl Driver {
                 // told by the others how far they agreed.
                 let all = self.member.must_restore(task);
                 self.agreed = if all { round.0 } else { 0 };
+                self.repeats.restored(round.0);
+                match kind {
+                    Kind::Train { step, .. } => self.steps.go_back(step),
+                    Kind::Evaluate { after_step, .. } => self.steps.go_back(after_step),
+                    Kind::End(_) => {}
+                }
                 self.applied_at = None;
                 self.kind = kind;
                 self.event(Event::Restored { task, round, next });
@@ -228,8 +235,23 @@ impl Driver {
         let (round, agreed) = (drift.round, drift.agreed);
         tracing::error!(%round, %agreed, "the members' states differ; waiting to be sent back");
         self.engine.forget_saves();
+        self.repeats.states_differ();
         let drifted = Record::Drifted(drift);
         self.session.records(std::iter::once(&drifted));
+    }
+
+    /// All members have held this state. One alone has compared it with nobody's.
+    pub(super) fn states_agreed(&mut self, state: &StateDigest, members: usize) {
+        self.agreed = state.round;
+        let repeated = self.repeats.agreed(state.round);
+        if members > 1 {
+            let agreed = Record::Agreed {
+                round: state.round,
+                chain: checkpoint::hex(&state.sha256),
+                repeated,
+            };
+            self.session.records(std::iter::once(&agreed));
+        }
     }
 
     /// Of the sum of the round at hand.

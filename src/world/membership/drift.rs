@@ -47,11 +47,66 @@ impl Drift {
     }
 }
 
+/// Members have compared their states after a round, and hold the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// The round.
+    pub round: Round,
+    /// The chain of the state's digests, in hexadecimal.
+    pub chain: String,
+    /// What the member's contributions came to in rounds that it did again.
+    pub repeated: Option<Repeated>,
+}
+
+/// How what a member contributes to rounds that are done again compares with
+/// what it contributed before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeated {
+    /// Up to this round it was the same.
+    pub to: Round,
+    /// In the next one it was not. If that is false, they could not be compared.
+    pub differs: bool,
+}
+
+/// States that differed, and nobody knows yet who was right.
+#[derive(Clone, Debug)]
+struct Dispute {
+    drift: Drift,
+    /// What the shares of the world were made by that drifted.
+    weights: BTreeMap<WorkerId, u32>,
+    /// What was said of the rounds since they were done again.
+    said: BTreeMap<WorkerId, Option<Repeated>>,
+}
+
+impl Dispute {
+    fn suspects(&self) -> impl Iterator<Item = WorkerId> {
+        self.drift.states.iter().flat_map(|s| s.by.iter().copied())
+    }
+
+    /// Who is wrong, now that all who are left hold what was disputed or later.
+    fn culprits(&self, agreed: &Agreed) -> BTreeSet<WorkerId> {
+        let confirmed = |s: &HeldState| s.chain == agreed.chain;
+        if agreed.round == self.drift.round && self.drift.states.iter().any(confirmed) {
+            return self.drift.all_but(&agreed.chain);
+        }
+        // Wrong was who first contributed something else than before, while the
+        // others still contributed the same.
+        let repeated = |w: WorkerId| self.said.get(&w).copied().flatten();
+        let differ = |w: &WorkerId| repeated(*w).is_some_and(|r| r.differs);
+        let is_first = |w: &WorkerId| {
+            let mut others = self.suspects().filter(|other| other != w);
+            others.all(|other| repeated(other).map(|r| r.to) > repeated(*w).map(|r| r.to))
+        };
+        self.suspects().filter(differ).filter(is_first).collect()
+    }
+}
+
 /// What is remembered of states that differed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drifts {
-    /// Nobody knows yet who was right.
-    disputed: Option<Drift>,
+    disputed: Option<Dispute>,
+    /// Who was in the world that went back, until the next one begins.
+    back: BTreeSet<WorkerId>,
     /// How far the last one was noticed, and how often before that round was passed.
     last: (Round, u32),
 }
@@ -78,13 +133,20 @@ impl World {
                  this must never be; see state_mismatch in events.jsonl, and report the fault"
             ));
         }
+        let members = self.current.iter().flat_map(|r| &r.members);
+        let dispute = Dispute {
+            drift,
+            weights: members.map(|m| (m.id, m.weight)).collect(),
+            said: BTreeMap::new(),
+        };
+        self.drifts.back = dispute.weights.keys().copied().collect();
         // What members of the world before say from now on is not of the next.
         self.next_number();
         self.go_back = Some(back_to);
         self.newest.take_if(|(_, at)| *at > back_to);
         self.reached = back_to;
         self.clear_world();
-        self.drifts.disputed = Some(drift).filter(|_| culprits.is_empty());
+        self.drifts.disputed = Some(dispute).filter(|_| culprits.is_empty());
         for worker in culprits {
             self.send_away(now, worker);
         }
@@ -101,17 +163,30 @@ impl World {
         }
     }
 
-    /// The state after a round, as all hold it now. If it is a disputed one,
-    /// those that held another have been wrong.
-    pub(super) fn repeated(&mut self, now: Duration, round: Round, chain: &str) {
-        let Some(drift) = self.drifts.disputed.take_if(|d| d.round <= round) else {
+    /// Members have compared what they hold after a round, and it is the same. If
+    /// that round was disputed, the rounds before it show who was wrong. What one
+    /// member alone comes to, or holds before it was compared, shows nothing: that
+    /// member may be the one that can't be trusted.
+    pub(super) fn agreed(&mut self, now: Duration, by: WorkerId, agreed: &Agreed) {
+        let Some(dispute) = &mut self.drifts.disputed else {
             return;
         };
-        let confirmed = drift.states.iter().any(|s| s.chain == chain);
-        if drift.round != round || !confirmed {
-            return; // all of them had been wrong by then
+        if agreed.round < dispute.drift.round {
+            return;
         }
-        let culprits = drift.all_but(chain);
+        let said = dispute.said.entry(by).or_default();
+        *said = said.or(agreed.repeated);
+        let culprits = dispute.culprits(agreed);
+        let said = |w| dispute.said.contains_key(&w) || !self.pool.contains_key(&w);
+        if culprits.is_empty() && !dispute.suspects().all(said) {
+            return; // not all have said yet what they did again
+        }
+        let Some(Dispute { drift, .. }) = self.drifts.disputed.take() else {
+            return;
+        };
+        if culprits.is_empty() {
+            return;
+        }
         self.note(Note::Drifted {
             drift,
             culprits: culprits.clone(),
@@ -119,6 +194,32 @@ impl World {
         for worker in culprits {
             self.send_away(now, worker);
         }
+    }
+
+    /// Those who hold different states, if all of them are still here.
+    fn dispute(&self) -> Option<&Dispute> {
+        let dispute = self.drifts.disputed.as_ref()?;
+        let here = dispute.suspects().all(|w| self.pool.contains_key(&w));
+        here.then_some(dispute)
+    }
+
+    /// Rounds are done again by those that did them, in the shares that they had.
+    pub(super) fn weights_in_dispute(&self) -> Option<&BTreeMap<WorkerId, u32>> {
+        self.dispute().map(|dispute| &dispute.weights)
+    }
+
+    /// Who went back together goes on together: of two, one alone could not show
+    /// who of them was wrong.
+    pub(super) fn all_who_went_back_are_ready(&self, start: Round) -> bool {
+        let here = self.drifts.back.iter().filter_map(|w| self.pool.get(w));
+        let is_ready =
+            |n: &Node| matches!(n.approach, Approach::Ready { round, .. } if round == start);
+        here.filter(|n| n.can_train()).all(is_ready)
+    }
+
+    /// A world begins.
+    pub(super) fn nobody_is_awaited(&mut self) {
+        self.drifts.back.clear();
     }
 }
 

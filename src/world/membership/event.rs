@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::message::{FromWorker, Holdings, ToWorker};
 use super::super::{Generation, GenerationRecord, Member, Round, WorkerId};
-use super::drift::Drift;
+use super::drift::{Agreed, Drift};
 use super::reason::{Cause, Departure};
 
 /// What the operator asked for.
@@ -80,13 +80,8 @@ pub enum Event {
     },
     /// A member has seen that the members hold different states.
     Drifted(WorkerId, Drift),
-    /// The state that the members hold after a round.
-    Repeated {
-        /// The round.
-        round: Round,
-        /// The chain of its digests, in hexadecimal.
-        chain: String,
-    },
+    /// Members have compared their states, and hold the same, as one says.
+    Agreed(WorkerId, Agreed),
     /// Save everything, let everybody go.
     Stop,
     /// Time passes.

@@ -164,7 +164,8 @@ impl World {
                 self.prepare(now, Cause::Left(worker, departure));
             }
             Phase::Running => self.feed_followers(),
-            _ => {}
+            Phase::Gathering { .. } => self.try_start(now),
+            Phase::Recovering { .. } | Phase::Ended(_) => {}
         }
     }
 

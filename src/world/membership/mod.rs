@@ -38,7 +38,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-pub use drift::{Drift, HeldState};
+pub use drift::{Agreed, Drift, HeldState, Repeated};
 pub use event::{Command, Durable, Event, Note, Outcome, Probe, Settings};
 pub use reason::{Cause, Departure};
 
@@ -262,7 +262,7 @@ impl World {
             Event::Probed(worker, probe) => self.probed(now, worker, probe),
             Event::Start { manifest, round } => self.start_point(now, manifest, round),
             Event::Drifted(worker, drift) => self.drifted(now, worker, drift),
-            Event::Repeated { round, chain } => self.repeated(now, round, &chain),
+            Event::Agreed(worker, agreed) => self.agreed(now, worker, &agreed),
             Event::Stop => self.stop(now),
             Event::Tick => self.tick(now),
         }

@@ -20,14 +20,19 @@ impl World {
     /// How every worker is reached, and what it can do relative to the others.
     pub(super) fn directory(&self) -> BTreeMap<WorkerId, Member> {
         let weights = Weights::of(self.pool.values());
-        let weighed = |node: &Node| Member {
-            weight: weights.weigh(node),
-            ..node.member.clone()
+        let kept = self.weights_in_dispute();
+        let weigh = |id: &WorkerId, node: &Node| {
+            let kept = kept.and_then(|kept| kept.get(id));
+            kept.copied().unwrap_or_else(|| weights.weigh(node))
         };
-        self.pool
-            .iter()
-            .map(|(id, node)| (*id, weighed(node)))
-            .collect()
+        let weighed = |(id, node): (&WorkerId, &Node)| {
+            let member = Member {
+                weight: weigh(id, node),
+                ..node.member.clone()
+            };
+            (*id, member)
+        };
+        self.pool.iter().map(weighed).collect()
     }
 
     /// Whether the members' shares are to follow their speeds with the next
@@ -53,6 +58,9 @@ impl World {
 
     /// By which part of itself the longest share of a step would become shorter.
     fn gain(&self) -> Option<f64> {
+        if self.weights_in_dispute().is_some() {
+            return None; // the rounds are being done again, in the same shares
+        }
         let current = self.current.as_ref().filter(|r| r.members.len() > 1)?;
         let nodes = current.members.iter().map(|m| self.pool.get(&m.id));
         let nodes: Vec<&Node> = nodes.collect::<Option<_>>()?;

@@ -342,7 +342,8 @@ impl World {
             .filter(|n| n.can_train())
             .filter(|n| matches!(n.approach, Approach::Ready { round, .. } if round == start))
             .count();
-        if ready >= needed && !self.stopping {
+        if ready >= needed && self.all_who_went_back_are_ready(start) && !self.stopping {
+            self.nobody_is_awaited();
             self.prepare(now, Cause::Started);
         }
     }

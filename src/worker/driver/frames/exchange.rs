@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::super::super::inject::Point;
+use super::super::super::repeats::Contribution;
 use super::super::super::trailer::{Held, Trailer};
 use super::super::Driver;
 use super::{Offence, framed};
@@ -11,6 +12,10 @@ use crate::collective::{Bucket, Frame, FrameHead, FrameKind, Link};
 use crate::exact::MergeError;
 use crate::world::member::{Admit, Event, Violation};
 use crate::world::{Generation, Round, WorkerId};
+
+/// Of more members a majority shows whose state differs; of two, what they have
+/// contributed has to.
+const PAIR: usize = 2;
 
 impl Driver {
     pub(super) fn exchange_frame(&mut self, link: Link, frame: Frame) -> Result<(), Offence> {
@@ -101,7 +106,9 @@ impl Driver {
             return self.drifted(drift);
         }
         let members = self.member.record().map_or(0, |r| r.members.len());
-        self.agreed = trailer.agreed_by(members).unwrap_or(self.agreed);
+        if let Some(state) = trailer.agreed_by(members) {
+            self.states_agreed(state, members);
+        }
         self.rounds.trailer = Some(trailer);
         self.event(Event::TrailerReduced { votes });
     }
@@ -114,6 +121,9 @@ impl Driver {
         let (me, generation) = (exchange.rank(), exchange.generation);
         let members = exchange.members().to_vec();
         let trailer = self.own_trailer(vote);
+        if members.len() == PAIR {
+            self.rounds.begin_naming();
+        }
         self.send_parts(me, &members, generation, round);
         if me == 0 {
             if let Err(error) = self.merge_trailer(trailer) {
@@ -125,7 +135,7 @@ impl Driver {
             let frame = framed(head, trailer.to_bytes().into());
             self.peers.send(members[0], frame);
         }
-        self.add_own_parts(me);
+        self.add_own_parts(me, round, &members);
     }
 
     /// One bucket for each owner in turn, beginning with the one after us, so
@@ -159,17 +169,35 @@ impl Driver {
         }
     }
 
-    fn add_own_parts(&mut self, me: usize) {
+    fn add_own_parts(&mut self, me: usize, round: Round, members: &[WorkerId]) {
         let cut = *self.rounds.cut();
+        let mut left = cut.bucket_count(me);
+        if left == 0 {
+            self.remember_contribution(round, members);
+        }
         for bucket in cut.buckets(me) {
             let local = bucket.index;
             let exchange = self.member.exchange();
             let untouched = exchange.is_some_and(|x| x.is_untouched(local));
             self.rounds.add_own(&bucket, untouched);
+            left -= 1;
+            if left == 0 {
+                // Before the event: it may complete the exchange.
+                self.remember_contribution(round, members);
+            }
             self.event(Event::Contributed {
                 from: self.me,
                 bucket: local,
             });
+        }
+    }
+
+    /// For the case that states are found to differ.
+    fn remember_contribution(&mut self, round: Round, members: &[WorkerId]) {
+        if let Some(sum) = self.rounds.take_name() {
+            let micro_batches = &self.rounds.partial.totals.contributed;
+            let ours = Contribution::new(members, micro_batches, sum);
+            self.repeats.contributed(round.0, ours);
         }
     }
 

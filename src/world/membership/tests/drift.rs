@@ -67,33 +67,73 @@ fn a_coordinator_that_starts_again_throws_away_first_what_it_was_about_to() {
     assert_eq!(c.done, [Command::GoBack(Round(10)), Command::FindStart]);
 }
 
+/// `by` and another hold this after a round.
+fn agrees(c: &mut Coordinator, by: u64, round: u64, chain: &str, repeated: Option<(u64, bool)>) {
+    let agreed = Agreed {
+        round: Round(round),
+        chain: chain.to_owned(),
+        repeated: repeated.map(|(to, differs)| Repeated {
+            to: Round(to),
+            differs,
+        }),
+    };
+    c.on(Event::Agreed(worker(by), agreed));
+}
+
 #[test]
 fn of_two_the_one_that_the_repetition_contradicts_is_evicted() {
     let mut c = Coordinator::running(auto(), &[1, 2]);
     drifts(&mut c, 1, &[1, 2]);
     assert_eq!((c.left(1), c.left(2)), (None, None));
     restarts(&mut c, &[1, 2]);
-    let repeated = |round, chain: &str| Event::Repeated {
-        round: Round(round),
-        chain: chain.into(),
-    };
-    c.on(repeated(15, "ef"));
+    agrees(&mut c, 1, 15, "ef", None);
     assert_eq!(c.left(2), None);
-    c.on(repeated(20, "ab"));
+    agrees(&mut c, 1, 20, "ab", None);
     assert_eq!(c.left(2), Some(&Departure::Drifted));
     assert_eq!(c.left(1), None);
 }
 
 #[test]
-fn of_two_that_are_both_contradicted_nobody_is_evicted() {
+fn of_two_that_were_both_wrong_by_then_the_one_that_was_so_first_is_evicted() {
     let mut c = Coordinator::running(auto(), &[1, 2]);
     drifts(&mut c, 1, &[1, 2]);
     restarts(&mut c, &[1, 2]);
-    c.on(Event::Repeated {
-        round: Round(20),
-        chain: "99".into(),
-    });
-    assert_eq!(c.done, []);
+    agrees(&mut c, 1, 20, "99", Some((18, true)));
+    assert_eq!((c.left(1), c.left(2)), (None, None), "2 may say less");
+    agrees(&mut c, 2, 20, "99", Some((17, true)));
+    assert_eq!(c.left(2), Some(&Departure::Drifted));
+    assert_eq!(c.left(1), None);
+}
+
+#[test]
+fn of_two_nobody_is_evicted_if_it_can_not_be_told_who_was_wrong_first() {
+    type Said = Option<(u64, bool)>;
+    let unclear: [(Said, Said); 4] = [
+        (None, None),
+        (Some((17, true)), Some((17, true))),
+        (Some((17, true)), Some((17, false))),
+        (Some((17, true)), None),
+    ];
+    for (first, second) in unclear {
+        let mut c = Coordinator::running(auto(), &[1, 2]);
+        drifts(&mut c, 1, &[1, 2]);
+        restarts(&mut c, &[1, 2]);
+        agrees(&mut c, 1, 20, "99", first);
+        agrees(&mut c, 2, 20, "99", second);
+        agrees(&mut c, 1, 30, "98", Some((1, true)));
+        assert_eq!((c.left(1), c.left(2)), (None, None), "{first:?} {second:?}");
+    }
+}
+
+#[test]
+fn two_that_differed_do_the_rounds_again_together() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    drifts(&mut c, 1, &[1, 2]);
+    starts(&mut c, 10);
+    c.restored(1, 10);
+    assert!(!c.is_told(1, "Prepare"), "2 is still here");
+    c.dies(2);
+    assert!(c.is_told(1, "Prepare"));
 }
 
 #[test]
