@@ -8,7 +8,6 @@ use super::partial::Partial;
 use super::plan::Plan;
 use super::replica::Replica;
 use crate::data::Order;
-use crate::exact::MicroBatch;
 use crate::job::Kind;
 
 impl Replica {
@@ -38,13 +37,7 @@ impl Replica {
         let batch = self.batch().map_err(failed)?;
         let loss = self.model.evaluate(&batch).map_err(failed)?;
         let scalars = Scalars::read(&loss, plan, place)?;
-        let micro_batch = MicroBatch {
-            index: m,
-            weight: scalars.weight,
-            nominal: plan.course.nominal_weight(kind),
-            mean_loss: scalars.mean_loss,
-            metrics: &scalars.metrics,
-        };
+        let micro_batch = scalars.micro_batch(m, plan.course.nominal_weight(kind));
         // A NaN loss sets the counters of the totals; there is nothing else to do about it.
         lock(into).totals.add_micro_batch(&micro_batch, &[]);
         Ok(())

@@ -126,13 +126,7 @@ impl Replica {
         });
         let (loss, gradients) = pass?;
         let scalars = Scalars::read(&loss, plan, place)?;
-        let micro_batch = MicroBatch {
-            index: m,
-            weight: scalars.weight,
-            nominal: plan.course.nominal_weight(kind),
-            mean_loss: scalars.mean_loss,
-            metrics: &scalars.metrics,
-        };
+        let micro_batch = scalars.micro_batch(m, plan.course.nominal_weight(kind));
         let verdict = judge(plan, &micro_batch, &gradients).map_err(failed)?;
         let values = |gradient: &Option<Tensor>| match gradient {
             Some(gradient) => with_values(gradient, Values::of).map(Some),

@@ -25,6 +25,19 @@ pub(super) struct Scalars {
     pub metrics: Vec<f64>,
 }
 
+impl Scalars {
+    /// As micro-batch `m`, of so many samples if it were full.
+    pub fn micro_batch(&self, m: u32, nominal: u64) -> MicroBatch<'_> {
+        MicroBatch {
+            index: m,
+            weight: self.weight,
+            nominal,
+            mean_loss: self.mean_loss,
+            metrics: &self.metrics,
+        }
+    }
+}
+
 impl Replica {
     /// Computes micro-batch `m` of step `step` and adds it to `into`.
     pub(super) fn train(
@@ -55,13 +68,7 @@ impl Replica {
         let scalars = Scalars::read(&loss, plan, place)?;
         let gradients = self.gradients(&loss.mean, plan, place)?;
 
-        let micro_batch = MicroBatch {
-            index: m,
-            weight: scalars.weight,
-            nominal: plan.course.nominal_weight(kind),
-            mean_loss: scalars.mean_loss,
-            metrics: &scalars.metrics,
-        };
+        let micro_batch = scalars.micro_batch(m, plan.course.nominal_weight(kind));
         add(plan, &micro_batch, &gradients, into).map_err(failed)
     }
 

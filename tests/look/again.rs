@@ -63,13 +63,7 @@ fn first_step_whose_sum_is_not_the_logged_one_is_named() {
 
 #[test]
 fn step_trained_again_with_another_sum_is_told() {
-    let mut fleet = Fleet::start(JOB, &["--world-size", "1"]);
-    let kill = "tell@committed,step=40;hold@computed,step=50,until=HOLD";
-    fleet.hire("first", kill);
-    fleet.struck("first", "tell@committed,step=40");
-    fleet.struck("first", "hold@computed,step=50");
-    fleet.kill("first");
-    fleet.said("all workers are gone");
+    let mut fleet = without_its_only_worker();
     // As if a machine had not been sound then.
     let mut options = std::fs::File::options();
     let file = options.write(true).open(fleet.steps_file()).unwrap();

@@ -34,6 +34,18 @@ fn undisturbed() -> Outcome {
     fleet.finish()
 }
 
+/// A run whose only worker was killed in step 50, ten after a checkpoint.
+fn without_its_only_worker() -> Fleet {
+    let mut fleet = Fleet::start(JOB, &["--world-size", "1"]);
+    let kill = "tell@committed,step=40;hold@computed,step=50,until=HOLD";
+    fleet.hire("first", kill);
+    fleet.struck("first", "tell@committed,step=40");
+    fleet.struck("first", "hold@computed,step=50");
+    fleet.kill("first");
+    fleet.said("all workers are gone");
+    fleet
+}
+
 #[track_caller]
 fn says(ended: &Ended, words: &[&str]) {
     for words in words {

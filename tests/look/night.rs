@@ -47,13 +47,7 @@ fn worker_that_is_lost_is_named_with_the_reason_and_what_it_cost() {
 
 #[test]
 fn time_without_anybody_and_steps_done_again_are_counted() {
-    let mut fleet = Fleet::start(JOB, &["--world-size", "1"]);
-    let kill = "tell@committed,step=40;hold@computed,step=50,until=HOLD";
-    fleet.hire("first", kill);
-    fleet.struck("first", "tell@committed,step=40");
-    fleet.struck("first", "hold@computed,step=50");
-    fleet.kill("first");
-    fleet.said("all workers are gone");
+    let mut fleet = without_its_only_worker();
     fleet.hire("second", "");
     let outcome = fleet.finish();
     let (page, json) = report(&outcome);

@@ -130,13 +130,22 @@ fn a_broken_exchange_is_made_anew() {
 
 /// Worker `by` loses `peer`, which lives, in the world in force.
 fn exchange_breaks(c: &mut Coordinator, by: u64, peer: u64) {
+    loses(c, by, peer, false);
+}
+
+/// Worker `by` gets damaged frames from `peer`.
+fn gets_damage(c: &mut Coordinator, by: u64, peer: u64) {
+    loses(c, by, peer, true);
+}
+
+fn loses(c: &mut Coordinator, by: u64, peer: u64, garbled: bool) {
     let generation = c.current().map(|r| r.generation).unwrap_or_default();
     c.says(
         by,
         FromWorker::PeerLost {
             peer: worker(peer),
             generation,
-            garbled: false,
+            garbled,
         },
     );
     c.on(Event::Probed(worker(peer), Probe::Accepted));
@@ -161,20 +170,6 @@ fn the_other_side_of_a_broken_exchange_is_no_second_one() {
     exchange_breaks(&mut c, 1, 2);
     c.everybody_reports(&[1, 2], 0);
     assert_eq!(c.members(), [1, 2]);
-}
-
-/// Worker `by` gets damaged frames from `peer`.
-fn gets_damage(c: &mut Coordinator, by: u64, peer: u64) {
-    let generation = c.current().map(|r| r.generation).unwrap_or_default();
-    c.says(
-        by,
-        FromWorker::PeerLost {
-            peer: worker(peer),
-            generation,
-            garbled: true,
-        },
-    );
-    c.on(Event::Probed(worker(peer), Probe::Accepted));
 }
 
 #[test]
