@@ -11,10 +11,10 @@
 //!  Ended: nothing is installed any more; everybody is let go.
 //! ```
 //!
-//! One file a concern: `event` (what can happen, what is to be done), `start` (gathering, recovering, the end), `loss`
+//! One file a concern: `event` (what can happen, what is to be done), `start` (gathering, the end), `recover` (after a restart), `loss`
 //! (evidence, prepare, report, install), `needed` (whose word that takes), `planned` (join, drain, pause),
-//! `follow` (followers and the checkpoints they need), `status` (what people
-//! are told).
+//! `follow` (followers and the checkpoints they need), `shares` (who computes how much), `quiet`, `hung`,
+//! `garbled`, `flapping`, `drift` (nodes that make trouble), `shadow`, `lease`, `status` (what people are told).
 
 mod drift;
 mod event;
@@ -28,6 +28,7 @@ mod needed;
 mod planned;
 mod quiet;
 mod reason;
+mod recover;
 mod shadow;
 mod shares;
 mod start;
