@@ -2,7 +2,7 @@
 //! more, and its gradients are wrong. The run still comes to the right bits.
 
 use super::*;
-use crate::support::{Fleet, Outcome};
+use crate::support::{FaultLog, Fleet, Folder, Outcome};
 
 /// States are compared each fifth step; checkpoints come each tenth.
 fn job(compared: u64) -> String {
@@ -81,4 +81,37 @@ fn of_two_that_are_both_wrong_by_then_the_one_that_drifted_is_found() {
     );
     assert_eq!(culprits(mismatches[1]), ["2 (w2)"]);
     assert_eq!(outcome.left("w2"), "evicted");
+}
+
+/// The shadow applies what the members do, and isn't compared with them: it has
+/// written a checkpoint of the wrong state by then, and holds it.
+#[test]
+fn shadow_of_members_that_drifted_leaves_its_state_and_its_checkpoints_behind() {
+    let job = format!("{JOB}[verify]\nevery = 15\n");
+    let flags = ["--world-size", "3", "--shadow", "on"];
+    let folder = Folder::new();
+    let of_shadow = FaultLog::new(folder.path().join("faults"));
+    let faults = [
+        ("EBBTIDE_FAULT", "tell@committed,step=40"),
+        ("EBBTIDE_FAULT_LOG", of_shadow.path.to_str().unwrap()),
+    ];
+    let mut fleet = Fleet::start_with(&job, &flags, &faults);
+    let holds = "hold@computed,step=43,until=HOLD;hold@computed,step=70,until=HOLD";
+    fleet.hire("w1", holds);
+    fleet.hire("w2", "flip@applied,step=32");
+    fleet.hire("w3", "hold@computed,step=5,until=proposed");
+    fleet.struck("w1", "hold@computed,step=43");
+    of_shadow.wait("the shadow", "tell@committed,step=40");
+    fleet.release("w1");
+    fleet.struck("w1", "hold@computed,step=70");
+    fleet.worker_said("w2", "evicted; coming back");
+    fleet.worker_said("w2", "registered");
+    fleet.release("w1");
+    let outcome = fleet.finish_after_a_mismatch();
+    let mismatch = outcome.events("state_mismatch").next().unwrap();
+    // The shadow has a number too.
+    let named = culprits(mismatch);
+    assert!(named.len() == 1 && named[0].ends_with("(w2)"), "{named:?}");
+    let resumed = outcome.events("run_resumed").next().unwrap();
+    assert_eq!(resumed["step"], 20);
 }

@@ -315,7 +315,13 @@ impl Driver {
         match command {
             Command::Tell(FromWorker::Progress { .. }) => self.tell_progress(),
             Command::Tell(message) => self.session.tell(message),
-            Command::Restore { task, manifest } => self.engine.ask(Ask::Restore { task, manifest }),
+            Command::Restore { task, manifest } => {
+                if self.member.must_restore(task) {
+                    // The coordinator may know, and we not, that it had drifted.
+                    self.engine.forget_saves();
+                }
+                self.engine.ask(Ask::Restore { task, manifest });
+            }
             Command::Compute {
                 task,
                 round,

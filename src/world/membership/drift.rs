@@ -105,8 +105,10 @@ impl Dispute {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drifts {
     disputed: Option<Dispute>,
-    /// Who was in the world that went back, until the next one begins.
+    /// Who was in the world that went back, or shadowed it, until the next one
+    /// begins; and to where.
     back: BTreeSet<WorkerId>,
+    back_to: Round,
     /// How far the last one was noticed, and how often before that round was passed.
     last: (Round, u32),
 }
@@ -139,12 +141,10 @@ impl World {
             weights: members.map(|m| (m.id, m.weight)).collect(),
             said: BTreeMap::new(),
         };
-        self.drifts.back = dispute.weights.keys().copied().collect();
+        self.take_back(dispute.weights.keys().copied().collect(), back_to);
         // What members of the world before say from now on is not of the next.
         self.next_number();
         self.go_back = Some(back_to);
-        self.newest.take_if(|(_, at)| *at > back_to);
-        self.reached = back_to;
         self.clear_world();
         self.drifts.disputed = Some(dispute).filter(|_| culprits.is_empty());
         for worker in culprits {
@@ -154,6 +154,36 @@ impl World {
             true => self.end(ReleaseReason::Stopped, Outcome::Stopped),
             false => self.find_start(),
         }
+    }
+
+    /// What was done after this round doesn't count any more, for anybody.
+    fn take_back(&mut self, members: BTreeSet<WorkerId>, to: Round) {
+        self.newest.take_if(|(_, at)| *at > to);
+        self.reached = to;
+        for (worker, node) in &mut self.pool {
+            node.progress.1 = node.progress.1.min(to);
+            if node.shadow {
+                self.drifts.back.insert(*worker);
+            }
+        }
+        self.drifts.back.extend(members);
+        self.drifts.back_to = to;
+    }
+
+    /// A checkpoint after the round to which all go back. A shadow doesn't know
+    /// that the state has drifted until it is told to restore another one.
+    pub(super) fn is_of_a_state_that_drifted(&mut self, by: WorkerId, round: Round) -> bool {
+        let going = |node: &Node| !matches!(node.approach, Approach::Ready { .. });
+        let late = self.drifts.back.contains(&by) && self.pool.get(&by).is_some_and(going);
+        let limit = self.go_back.or(late.then_some(self.drifts.back_to));
+        let is_of_it = limit.is_some_and(|limit| round > limit);
+        if is_of_it && self.go_back.is_none() && matches!(self.phase, Phase::Gathering { .. }) {
+            // It came after those that were thrown away.
+            self.go_back = limit;
+            self.persist();
+            self.look_for_start();
+        }
+        is_of_it
     }
 
     fn send_away(&mut self, now: Duration, worker: WorkerId) {
@@ -214,7 +244,12 @@ impl World {
         let here = self.drifts.back.iter().filter_map(|w| self.pool.get(w));
         let is_ready =
             |n: &Node| matches!(n.approach, Approach::Ready { round, .. } if round == start);
-        here.filter(|n| n.can_train()).all(is_ready)
+        here.filter(|n| n.available()).all(is_ready)
+    }
+
+    /// Whether it has to leave its state for the one that all go back to.
+    pub(super) fn goes_back(&self, worker: WorkerId) -> bool {
+        self.drifts.back.contains(&worker)
     }
 
     /// A world begins.

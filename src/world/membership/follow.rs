@@ -187,8 +187,8 @@ impl World {
         round: Round,
         last: bool,
     ) {
-        if self.go_back.is_some_and(|limit| round > limit) {
-            return; // of a state that had drifted: it is thrown away
+        if self.is_of_a_state_that_drifted(worker, round) {
+            return; // it is thrown away
         }
         if self.saving == Some(worker) {
             self.saving = None;

@@ -229,8 +229,9 @@ impl World {
             },
             false => self.number,
         };
+        let goes_back = self.goes_back(worker);
         if let Some(node) = self.pool.get_mut(&worker) {
-            if !node.can_train() {
+            if !(node.can_train() || goes_back && node.available()) {
                 return;
             }
             node.approach = Approach::Restoring;

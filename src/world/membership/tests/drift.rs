@@ -137,6 +137,26 @@ fn two_that_differed_do_the_rounds_again_together() {
 }
 
 #[test]
+fn checkpoint_of_the_drifted_state_that_comes_late_is_thrown_away_too() {
+    let mut c = super::shadow::with_a_shadow();
+    drifts(&mut c, 1, &[1, 2]);
+    starts(&mut c, 10);
+    assert!(c.is_told(9, "Restore"));
+    c.commits(9, 18, false);
+    let done = [Command::GoBack(Round(10)), Command::FindStart];
+    assert!(c.done.ends_with(&done), "{:?}", c.done);
+    starts(&mut c, 18);
+    assert_eq!(c.done, [], "found before it was thrown away");
+    starts(&mut c, 10);
+    for id in [1, 2] {
+        c.restored(id, 10);
+        assert!(!c.is_told(1, "Prepare"), "the shadow still goes back");
+    }
+    c.restored(9, 10);
+    assert!(c.is_told(1, "Prepare"));
+}
+
+#[test]
 fn states_that_differ_a_third_time_before_the_round_is_passed_end_the_run() {
     let mut c = Coordinator::running(auto(), &[1, 2]);
     for _ in 0..2 {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Members 1 and 2, and worker 9, a shadow that has caught up and writes.
-fn with_a_shadow() -> Coordinator {
+pub(super) fn with_a_shadow() -> Coordinator {
     let mut c = Coordinator::running(auto(), &[1, 2]);
     c.on(Event::Hello {
         trains_on: TRAINS_ON,
