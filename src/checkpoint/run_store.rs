@@ -237,20 +237,23 @@ impl RunStore {
     /// # Errors
     /// The store doesn't answer, or the record can't be read.
     pub async fn newest_incarnation(&self) -> Result<Option<Incarnation>, StoreError> {
-        let Some(number) = self.incarnation_numbers().await?.into_iter().max() else {
-            return Ok(None);
-        };
-        let key = incarnation_key(number);
-        let Some(value) = self.read_record(&key).await? else {
-            return Ok(None);
-        };
-        let record: IncarnationRecord =
-            serde_json::from_value(value).map_err(|error| self.invalid(&key, error))?;
-        Ok(Some(Incarnation {
-            number,
-            address: record.address,
-            key: format!("{}/{key}", self.url()),
-        }))
+        let listed = self.incarnation_numbers().await?.into_iter().max();
+        let mut newest = None;
+        // A list may be older than what is there; a record that is asked for isn't.
+        for number in listed.unwrap_or(1)..u32::MAX {
+            let key = incarnation_key(number);
+            let Some(value) = self.read_record(&key).await? else {
+                break;
+            };
+            let record: IncarnationRecord =
+                serde_json::from_value(value).map_err(|error| self.invalid(&key, error))?;
+            newest = Some(Incarnation {
+                number,
+                address: record.address,
+                key: format!("{}/{key}", self.url()),
+            });
+        }
+        Ok(newest)
     }
 
     async fn incarnation_numbers(&self) -> Result<Vec<u32>, StoreError> {

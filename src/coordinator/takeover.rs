@@ -1,17 +1,13 @@
 //! Nobody takes a run over from a coordinator that is at work: it is asked at
 //! the address that it left in the store.
 
-use std::time::Duration;
-
 use super::opening::OpeningError;
 use crate::checkpoint::RunStore;
 use crate::collective::{ConnectError, ConnectionKind, Connector, Hello, RunTag, control_channel};
 use crate::wire::control as pb;
 use crate::wire::control::control_client::ControlClient;
 use crate::world::Generation;
-
-/// How long its answer may take.
-const ANSWER: Duration = Duration::from_secs(5);
+use crate::world::lead::ANSWER;
 
 /// # Errors
 /// [`OpeningError::Coordinated`] if a coordinator of this run answers, or one

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use super::network::{End, LinkId};
+use super::network::{End, LinkId, Node};
 use crate::world::WorkerId;
 
 /// Something that happens at its time.
@@ -24,14 +24,18 @@ pub enum What {
     GiveUp(WorkerId, LinkId),
     /// A worker tells where it is.
     Progress(WorkerId),
-    /// What the coordinator has asked somebody else for comes back.
-    Errand(u64),
+    /// What a node's coordinator has asked somebody else for comes back.
+    Errand(Node, u64),
     /// A process comes.
     Register,
-    /// The coordinator's process is started.
-    StartCoordinator,
-    /// Time passes for the coordinator.
-    Tick,
+    /// A node's coordinator is started, or started again.
+    StartCoordinator(Node),
+    /// A coordinator that was started on another node comes so far.
+    Second(Node, Second),
+    /// Time passes for a node's coordinator.
+    Tick(Node),
+    /// Time passes.
+    Watch,
     /// The fault of this number strikes.
     Fault(usize),
     /// A drained node is switched off, whatever it still has to do.
@@ -49,10 +53,21 @@ impl What {
             | What::OpenSession(id)
             | What::GiveUp(id, _)
             | What::Progress(id) => Some(End::Worker(id)),
-            What::Errand(_) | What::Tick => Some(End::Coordinator),
+            What::Errand(node, _) | What::Tick(node) => Some(End::Coordinator(node)),
             _ => None,
         }
     }
+}
+
+/// How far the start of a second coordinator has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Second {
+    /// It asks at the address that the first one left in the store.
+    Asks,
+    /// It has waited for an answer.
+    Waited,
+    /// It takes the next incarnation.
+    Takes,
 }
 
 /// Everything that is due.

@@ -7,18 +7,20 @@ use super::Planted;
 use super::agenda::What;
 use super::env::Env;
 use super::invariants;
-use super::network::{Delivery, End, LinkId, Message};
+use super::network::{Delivery, End, LinkId, Message, Node};
+use super::run::TICK;
+use crate::world::lead::ANSWER;
 use crate::world::membership::{
     Cause, Command, Departure, Durable, Event, Note, Outcome, Probe, Settings, World,
 };
 use crate::world::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
 use crate::world::pool::Session;
-use crate::world::{Member, Origin, Round, WorkerId};
+use crate::world::{Lead, Member, Origin, Round, WorkerId};
 
 /// Between two questions to a store that doesn't answer.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+pub const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// So long until a worker knows that it has lost its session.
-const NOTICED_AFTER: Duration = Duration::from_secs(60);
+pub const NOTICED_AFTER: Duration = Duration::from_secs(60);
 
 /// What it has asked somebody else for.
 #[derive(Clone, Debug)]
@@ -27,10 +29,12 @@ pub enum Errand {
     /// unless this is the last try.
     Probe(WorkerId, String, Option<Duration>),
     FindStart,
+    WhoLeads,
 }
 
 /// The coordinator's node: what lives there, and what survives a crash.
 pub struct Coordinator {
+    pub node: Node,
     pub settings: Settings,
     /// `None` while it is down.
     pub world: Option<World>,
@@ -47,11 +51,23 @@ pub struct Coordinator {
     waits: invariants::EveryWaitEnds,
     sessions: BTreeMap<WorkerId, LinkId>,
     admitted: u32,
+    pub lead: Lead,
+    /// What came while it was in doubt whether it leads.
+    waiting: Vec<(LinkId, End, Delivery)>,
+    /// It has found out that another one leads.
+    pub superseded: bool,
+    /// It has slept through the moment at which another one took over.
+    slept: bool,
+    /// When it was awake last.
+    awake: Duration,
+    /// So long has it run since another one took over.
+    fenced_for: Duration,
 }
 
 impl Coordinator {
-    pub fn new(settings: Settings) -> Coordinator {
+    pub fn new(settings: Settings, node: Node) -> Coordinator {
         Coordinator {
+            node,
             settings,
             world: None,
             incarnation: 0,
@@ -65,28 +81,85 @@ impl Coordinator {
             waits: Default::default(),
             sessions: BTreeMap::new(),
             admitted: 0,
+            lead: Lead::new(0, Duration::ZERO),
+            waiting: Vec::new(),
+            superseded: false,
+            slept: false,
+            awake: Duration::ZERO,
+            fenced_for: Duration::ZERO,
         }
+    }
+
+    /// Another one has taken over.
+    pub fn is_replaced(&mut self, now: Duration) {
+        self.fuse = None;
+        self.slept = now.saturating_sub(self.awake) > ANSWER;
+    }
+
+    /// Something happens here; whether it may act on it.
+    fn leads(&mut self, env: &mut Env) -> bool {
+        self.awake = env.now;
+        if self.lead.awake(env.now) {
+            let time = env.weather.store;
+            self.ask(env, Errand::WhoLeads, time);
+        }
+        self.lead.is_sure() || env.planted == Some(Planted::FencedGoesOn)
+    }
+
+    pub fn tick(&mut self, env: &mut Env) {
+        if self.node != env.leads && env.now >= env.store.down_until {
+            self.fenced_for += TICK;
+            invariants::one_leads::has_looked(env, self.fenced_for);
+        }
+        if self.leads(env) {
+            self.event(env, Event::Tick);
+        }
+    }
+
+    /// The store tells who leads, unless it doesn't answer.
+    fn who_leads(&mut self, env: &mut Env) {
+        let Some(newest) = env.store.newest_incarnation(env.now) else {
+            return;
+        };
+        if env.planted == Some(Planted::FencedGoesOn) {
+            return;
+        }
+        self.superseded = !self.lead.is_newest(newest);
+        if !self.superseded {
+            for (link, from, what) in std::mem::take(&mut self.waiting) {
+                self.deliver(env, link, from, what);
+            }
+        }
+    }
+
+    /// Whether it could tell this worker something.
+    pub fn has_session(&self, worker: WorkerId) -> bool {
+        self.sessions.contains_key(&worker)
     }
 
     /// Starts, or starts again, with what is durable.
     pub fn start(&mut self, env: &mut Env) {
-        let Some(_) = env.store.newest(env.now) else {
-            // A coordinator that doesn't reach its store doesn't start.
-            return env.after(STORE_PAUSE, What::StartCoordinator);
+        let reuses = self.incarnation > 0 && env.planted == Some(Planted::IncarnationReused);
+        let incarnation = match reuses {
+            true => Some(self.incarnation),
+            false => env.store.take_incarnation(self.node, env.now),
         };
-        if self.incarnation == 0 || env.planted != Some(Planted::IncarnationReused) {
-            self.incarnation += 1;
-        }
+        let Some(incarnation) = incarnation else {
+            // A coordinator that doesn't reach its store doesn't start.
+            return env.after(STORE_PAUSE, What::StartCoordinator(self.node));
+        };
+        self.incarnation = incarnation;
+        (self.lead, self.awake) = (Lead::new(incarnation, env.now), env.now);
         self.admitted = 0;
         env.log(|| {
             format!(
-                "coordinator starts as {} with {:?}",
-                self.incarnation, self.durable
+                "coordinator {} starts as {} with {:?}",
+                self.node, self.incarnation, self.durable
             )
         });
         let durable = self.durable.clone();
         (self.fuse, self.loses_disk) = (None, false);
-        env.coordinator_is_up = true;
+        env.coordinators.insert(self.node, incarnation);
         let last = env.store.newest(env.now).flatten().filter(|(_, c)| c.last);
         let mut world = World::new(self.settings.clone(), self.incarnation, durable, env.now)
             .finished_by(last.map(|(manifest, _)| manifest));
@@ -104,12 +177,13 @@ impl Coordinator {
         self.world = None;
         self.sessions.clear();
         self.errands.clear();
+        self.waiting.clear();
         if std::mem::take(&mut self.loses_disk) {
             self.durable = Durable::default();
             let until = env.now + env.weather.reconnect + NOTICED_AFTER;
-            env.forgotten = Some((self.incarnation, until));
+            env.forget(self.incarnation, until);
         }
-        env.vanish(End::Coordinator);
+        env.vanish(End::Coordinator(self.node));
     }
 
     /// Gives a newcomer its name.
@@ -120,6 +194,9 @@ impl Coordinator {
 
     pub fn deliver(&mut self, env: &mut Env, link: LinkId, from: End, what: Delivery) {
         let End::Worker(worker) = from else { return };
+        if !self.leads(env) {
+            return self.waiting.push((link, from, what));
+        }
         let ours = self.sessions.get(&worker) == Some(&link);
         match what {
             Delivery::Message(Message::Hello(holdings)) => self.hello(env, link, worker, holdings),
@@ -138,8 +215,14 @@ impl Coordinator {
     }
 
     fn hello(&mut self, env: &mut Env, link: LinkId, worker: WorkerId, holdings: Holdings) {
+        let heeds = env.planted != Some(Planted::TwoIncarnations)
+            && env.planted != Some(Planted::FencedGoesOn);
+        if heeds && self.lead.is_led_by_another(worker, holdings.fence) {
+            env.count("led by another");
+            return env.close(link, End::Coordinator(self.node));
+        }
         if let Some(old) = self.sessions.insert(worker, link) {
-            env.close(old, End::Coordinator);
+            env.close(old, End::Coordinator(self.node));
         }
         env.log(|| format!("{worker:?} says hello with {holdings:?}"));
         if matches!(self.outcome, Some(Outcome::Finished { .. })) {
@@ -176,16 +259,25 @@ impl Coordinator {
     fn ask(&mut self, env: &mut Env, errand: Errand, time: Duration) {
         self.last_errand += 1;
         self.errands.insert(self.last_errand, errand);
-        env.after(time, What::Errand(self.last_errand));
+        env.after(time, What::Errand(self.node, self.last_errand));
     }
 
     /// Somebody answers, or doesn't.
     pub fn errand(&mut self, env: &mut Env, number: u64) {
-        let event = match self.errands.remove(&number) {
+        let known = self.errands.remove(&number);
+        if let Some(Errand::WhoLeads) = known {
+            return self.who_leads(env);
+        }
+        if !self.leads(env) {
+            self.errands.extend(known.map(|errand| (number, errand)));
+            return env.after(STORE_PAUSE, What::Errand(self.node, number));
+        }
+        let event = match known {
             Some(Errand::Probe(worker, address, within)) => {
+                let us = End::Coordinator(self.node);
                 let listener = env.listener(&address);
                 let asked = End::Worker(listener.unwrap_or(worker));
-                let reached = env.net.reach_each_other(End::Coordinator, asked, env.now)
+                let reached = env.net.reach_each_other(us, asked, env.now)
                     && env.frozen_until(asked).is_none();
                 if let (false, Some(within)) = (reached, within) {
                     return self.ask(env, Errand::Probe(worker, address, None), within);
@@ -212,7 +304,7 @@ impl Coordinator {
                     round: Round(0),
                 },
             },
-            None => return, // asked by a process that is no more
+            Some(Errand::WhoLeads) | None => return, // asked by a process that is no more
         };
         self.event(env, event);
     }
@@ -236,7 +328,7 @@ impl Coordinator {
                     let enough = self.settings.start_size.min(self.settings.members_max);
                     invariants::first_world(env, record, enough);
                 }
-                if *cause == Cause::Started {
+                if *cause == Cause::Started && self.node == env.leads {
                     invariants::shadow_holds::starts_at(env, record);
                 }
                 let old = [&before.0, &before.1];
@@ -269,6 +361,9 @@ impl Coordinator {
             }
             match command {
                 Command::Persist(durable) => {
+                    if self.node != env.leads {
+                        invariants::one_leads::writes(env, self.slept);
+                    }
                     if env.planted != Some(Planted::NothingDurable) {
                         self.durable = durable;
                     }
@@ -310,7 +405,11 @@ impl Coordinator {
             _ => {}
         }
         if let Some(link) = self.sessions.get(&worker) {
-            env.send(*link, End::Coordinator, Message::ToWorker(message));
+            env.send(
+                *link,
+                End::Coordinator(self.node),
+                Message::ToWorker(message),
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Planted;
 use super::agenda::{Agenda, What};
-use super::network::{Delivered, End, Kind, LinkId, Message, Network};
+use super::network::{Delivered, End, Kind, LinkId, Message, Network, Node};
 use super::store::Store;
 use super::values::{Course, Random};
 use crate::world::{Generation, Round, WorkerId};
@@ -55,7 +55,12 @@ pub struct Env {
     pub store: Store,
     /// Processes that listen at their address.
     pub alive: BTreeSet<WorkerId>,
-    pub coordinator_is_up: bool,
+    /// Nodes whose coordinator runs, with its incarnation.
+    pub coordinators: BTreeMap<Node, u32>,
+    /// The node whose coordinator has the newest incarnation.
+    pub leads: Node,
+    /// Another node to which the coordinator's name still leads some, until then.
+    pub named: (Node, Duration),
     /// Processes that don't run until then, though their hosts do.
     pub frozen: BTreeMap<End, Duration>,
     /// The port of everybody that ever came; one that is free is given again.
@@ -74,6 +79,8 @@ pub struct Env {
     /// Worlds of this incarnation or an older one went down with their
     /// coordinator's disk; until then they may not have heard.
     pub forgotten: Option<(u32, Duration)>,
+    /// The newest incarnation whose coordinator lives though another one leads.
+    pub fenced: u32,
     /// Whoever was gone or cut off so far was missed at once.
     pub loud: bool,
     /// Promises that were broken.
@@ -128,7 +135,7 @@ impl Env {
     pub fn dial(&mut self, kind: Kind, from: End, to: End) -> LinkId {
         let link = self.net.open(kind, from, to);
         let listens = match to {
-            End::Coordinator => self.coordinator_is_up,
+            End::Coordinator(node) => self.coordinators.contains_key(&node),
             End::Worker(worker) => self.alive.contains(&worker),
         };
         if !listens && !self.net.dark.contains(&to) {
@@ -153,6 +160,29 @@ impl Env {
         self.news(link, 1 - late);
         let time = self.between(Duration::ZERO, LATE_NEWS);
         self.news_after(link, late, time);
+    }
+
+    /// All exchange connections of a worker break; who dialled each learns of it
+    /// soon, the other one late.
+    pub fn forget_exchange(&mut self, worker: WorkerId) -> bool {
+        let theirs = |kind, a, b| {
+            let worker = End::Worker(worker);
+            kind == Kind::Exchange && (a == worker || b == worker)
+        };
+        let sides = self.net.sides(theirs);
+        for (link, side) in &sides {
+            match side {
+                0 => {
+                    self.net.cut(*link, &mut self.random);
+                    self.news(*link, 0);
+                }
+                _ => {
+                    let late = self.between(SILENCE, SILENCE * 4 / 3);
+                    self.news_after(*link, 1, late);
+                }
+            }
+        }
+        !sides.is_empty()
     }
 
     /// This side learns, after what is under way, that a connection broke.
@@ -212,6 +242,28 @@ impl Env {
         }
     }
 
+    /// Where the coordinator's name leads whoever asks for it now.
+    pub fn resolve(&mut self) -> End {
+        let (other, until) = self.named;
+        let late = self.now < until && self.random.chance(50);
+        End::Coordinator(if late { other } else { self.leads })
+    }
+
+    /// Whether a coordinator answers there, if one is asked that it reaches.
+    pub fn serves(&self, end: End) -> bool {
+        let End::Coordinator(node) = end else {
+            return false;
+        };
+        self.coordinators.contains_key(&node) && self.frozen_until(end).is_none()
+    }
+
+    /// Worlds of this incarnation and older ones aren't known to those that come
+    /// after it; until then they may not have heard.
+    pub fn forget(&mut self, incarnation: u32, until: Duration) {
+        let last = self.forgotten.map_or(0, |(last, _)| last);
+        self.forgotten = Some((incarnation.max(last), until));
+    }
+
     pub fn frozen_until(&self, end: End) -> Option<Duration> {
         self.frozen
             .get(&end)
@@ -236,7 +288,7 @@ impl Env {
     /// A process is gone; with its host, if that is dark.
     pub fn vanish(&mut self, end: End) {
         match end {
-            End::Coordinator => self.coordinator_is_up = false,
+            End::Coordinator(node) => drop(self.coordinators.remove(&node)),
             End::Worker(worker) => drop(self.alive.remove(&worker)),
         }
         self.frozen.remove(&end);

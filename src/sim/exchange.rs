@@ -169,6 +169,9 @@ impl Process {
         if trailer_first {
             self.contribute_trailer(env, members[0], vote);
         }
+        if env.planted == Some(Planted::LeaverCountedAgain) {
+            self.count_leavers_again();
+        }
         for bucket in 0..own {
             self.take_part(env, self.id, bucket, sum);
         }
@@ -193,7 +196,15 @@ impl Process {
             Ok(()) => self.reduced[bucket as usize].add(sum),
             Err(violation) => return env.broken(format!("{:?}: {violation}", self.id)),
         }
+        self.parts.insert(from, sum);
         self.handle(env, Event::Contributed { from, bucket });
+        self.after_a_bucket(env);
+    }
+
+    fn after_a_bucket(&mut self, env: &mut Env) {
+        if env.planted == Some(Planted::AppliedBeforeTrailer) {
+            self.forget_trailer(env);
+        }
     }
 
     fn take_vote(&mut self, env: &mut Env, from: WorkerId, vote: Option<Generation>) {
@@ -383,6 +394,7 @@ impl Process {
             Body::Reduced { bucket, sum } => {
                 self.stored.insert((from, bucket), sum);
                 self.handle(env, Event::Reduced { from, bucket });
+                self.after_a_bucket(env);
             }
             Body::Votes(mut votes) => {
                 if env.planted == Some(Planted::VotesDiffer) && env.random.chance(30) {

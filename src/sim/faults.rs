@@ -9,6 +9,7 @@ use super::network::{End, Kind, Partition};
 use super::run::Run;
 use super::values::Random;
 use crate::world::WorkerId;
+use crate::world::lead::ANSWER;
 use crate::world::membership::Event;
 use crate::world::message::FromWorker;
 
@@ -25,6 +26,9 @@ pub enum Trouble {
     WorkerFrozen,
     /// Two members that live lose their connection.
     ExchangeBroken,
+    /// Something between them forgets a member's connections: who has dialled
+    /// hears of it at once, the others only much later.
+    ExchangeForgotten,
     /// A worker and the coordinator, both alive, lose theirs.
     SessionBroken,
     /// A follower and its source lose theirs.
@@ -42,6 +46,10 @@ pub enum Trouble {
     CoordinatorDiskLost,
     /// It stops for a while.
     CoordinatorFrozen,
+    /// Somebody starts another coordinator for the same run.
+    SecondCoordinator,
+    /// Somebody does while the first one is frozen, or cut off from everybody.
+    CoordinatorReplaced,
     /// The store answers with errors.
     StoreDown,
     /// Writes take seconds.
@@ -61,12 +69,13 @@ pub enum Trouble {
 use Trouble::*;
 
 /// All kinds, with how often each is drawn and the name it is counted under.
-const KINDS: [(Trouble, usize, &str); 20] = [
+const KINDS: [(Trouble, usize, &str); 23] = [
     (WorkerKilled, 8, "worker killed"),
     (EverybodyKilled, 1, "everybody killed"),
     (HostVanishes, 3, "host vanishes"),
     (WorkerFrozen, 3, "worker frozen"),
     (ExchangeBroken, 5, "exchange broken"),
+    (ExchangeForgotten, 3, "exchange forgotten"),
     (SessionBroken, 5, "session broken"),
     (StreamBroken, 3, "stream broken"),
     (Partitioned, 3, "partition"),
@@ -75,6 +84,8 @@ const KINDS: [(Trouble, usize, &str); 20] = [
     (CoordinatorKilled, 5, "coordinator killed"),
     (CoordinatorDiskLost, 2, "coordinator's disk lost"),
     (CoordinatorFrozen, 1, "coordinator frozen"),
+    (SecondCoordinator, 2, "second coordinator"),
+    (CoordinatorReplaced, 3, "coordinator replaced"),
     (StoreDown, 2, "store down"),
     (StoreSlow, 1, "store slow"),
     (StoreAmbiguous, 2, "store ambiguous"),
@@ -85,8 +96,10 @@ const KINDS: [(Trouble, usize, &str); 20] = [
 ];
 
 /// Troubles after which no gradient has to be computed twice.
-const FREE: [Trouble; 8] = [
+const FREE: [Trouble; 10] = [
     ExchangeBroken,
+    ExchangeForgotten,
+    SecondCoordinator,
     SessionBroken,
     StreamBroken,
     StoreDown,
@@ -149,13 +162,14 @@ impl Schedule {
 }
 
 /// Troubles of which the other end of a connection hears nothing at first.
-const SILENT: [Trouble; 6] = [
+const SILENT: [Trouble; 7] = [
     HostVanishes,
     WorkerFrozen,
     Partitioned,
     OneWayPartition,
     CoordinatorCutOff,
     CoordinatorFrozen,
+    CoordinatorReplaced,
 ];
 
 impl Run {
@@ -166,6 +180,7 @@ impl Run {
         let lasting = Duration::from_millis(dice.pick(&[100, 1_000, 5_000, 20_000, 60_000]));
         let lasting = self.env.between(lasting / 2, lasting);
         let until = self.env.now + lasting;
+        let coordinator = End::Coordinator(self.env.leads);
         let struck = match (fault.trouble, chosen) {
             (Join, _) => self.expect_one_more(),
             (StoreDown, _) => self.env.store.down_for(until),
@@ -178,13 +193,23 @@ impl Run {
                 self.coordinator.loses_disk |= killed;
                 killed
             }
-            (CoordinatorFrozen, _) => self.freeze(End::Coordinator, until),
+            (CoordinatorFrozen, _) => self.freeze(coordinator, until),
+            (SecondCoordinator, _) => self.start_second(),
+            (CoordinatorReplaced, _) => {
+                let until = until + ANSWER;
+                let away = match dice.chance(50) {
+                    true => self.freeze(coordinator, until),
+                    false => self.part(BTreeSet::from([coordinator]), dice.chance(30), until),
+                };
+                away && self.start_second()
+            }
             (CoordinatorCutOff, _) => {
-                let hosts = BTreeSet::from([End::Coordinator]);
+                let hosts = BTreeSet::from([coordinator]);
                 self.part(hosts, dice.chance(30), until)
             }
             (Stop, _) => self.stop(),
             (ExchangeBroken, _) => self.cut(Kind::Exchange, &mut dice),
+            (ExchangeForgotten, Some(worker)) => self.env.forget_exchange(worker),
             (SessionBroken, _) => self.cut(Kind::Control, &mut dice),
             (StreamBroken, _) => self.cut(Kind::Stream, &mut dice),
             (EverybodyKilled, Some(_)) => {
@@ -241,7 +266,9 @@ impl Run {
     }
 
     fn freeze(&mut self, who: End, until: Duration) -> bool {
-        if who == End::Coordinator && !self.env.coordinator_is_up {
+        if let End::Coordinator(node) = who
+            && !self.env.coordinators.contains_key(&node)
+        {
             return false;
         }
         let thaws = self.env.frozen.entry(who).or_default();
@@ -263,6 +290,9 @@ impl Run {
         let Some(process) = self.processes.get_mut(&worker).filter(|p| !p.draining) else {
             return false;
         };
+        if by_a_person && !self.coordinator.has_session(worker) {
+            return false;
+        }
         if by_a_person {
             process.draining = true;
             let told = FromWorker::Drain {

@@ -11,7 +11,7 @@
 //! | one run, event by event | [`run`] |
 //! | what breaks, and when | [`faults`] |
 //! | what has to hold | `invariants`, one promise a file |
-//! | the rims | `process`, `exchange`, `engine`, `uploads`, `coordinator` |
+//! | the rims | `process`, `exchange`, `engine`, `uploads`, `coordinator`, `seconds` |
 //! | time, connections, hosts, store | `agenda`, `network`, `env`, `store` |
 //! | gradients, sums and states by which every mistake shows | `values` |
 //! | many seeds; the fewest faults that still fail | [`campaign`] |
@@ -28,9 +28,11 @@ mod env;
 mod exchange;
 pub mod faults;
 mod invariants;
+mod mistakes;
 mod network;
 mod process;
 pub mod run;
+mod seconds;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -80,4 +82,17 @@ pub(crate) enum Planted {
     SentBeforeApplied,
     /// Who lacks a sum is given the holder's own part of another.
     AnotherSumFetched,
+    /// A sum is applied as soon as its buckets are complete, without its trailer.
+    AppliedBeforeTrailer,
+    /// What a leaver contributed last is counted once more after it has left.
+    LeaverCountedAgain,
+    /// A shadow's manifest names a round whose sum it has only begun to receive.
+    ShadowsManifestEarly,
+    /// A second coordinator takes over though the first one answers.
+    SecondNotRefused,
+    /// A coordinator goes on though another one has taken over.
+    FencedGoesOn,
+    /// A worker doesn't ask from which incarnation a number is, and an older
+    /// coordinator takes whoever comes.
+    TwoIncarnations,
 }

@@ -10,10 +10,14 @@ use super::values::{Random, Sum};
 use crate::world::message::{FromWorker, Holdings, ToWorker};
 use crate::world::{Generation, GenerationRecord, Round, WorkerId};
 
+/// A node for coordinators; the first is 0.
+pub type Node = u32;
+
 /// Who is at the end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum End {
-    Coordinator,
+    /// The coordinator's process on this node.
+    Coordinator(Node),
     Worker(WorkerId),
 }
 

@@ -8,7 +8,7 @@ use super::agenda::What;
 use super::engine::{Answer, Engine, Job, Partial};
 use super::env::Env;
 use super::invariants;
-use super::network::{Delivery, End, Frame, Kind, LinkId, Message};
+use super::network::{Delivery, End, Frame, Kind, LinkId, Message, Node};
 use super::store::Checkpoint;
 use super::values::Sum;
 use crate::world::member::{Command, Event, Member, SumSource};
@@ -30,6 +30,8 @@ pub struct Process {
     pub draining: bool,
     /// It follows for ever.
     pub shadow: bool,
+    /// The coordinator's node that a shadow belongs to.
+    pub home: Node,
     /// Told to go, and why.
     pub exited: Option<ReleaseReason>,
     /// It dies after so many more commands.
@@ -49,6 +51,8 @@ pub struct Process {
     alone: bool,
     pub(super) streamed: BTreeMap<Round, Sum>,
     pub(super) fetched: Option<Sum>,
+    /// What each member contributed last, for a planted mistake.
+    pub(super) parts: BTreeMap<WorkerId, Sum>,
     /// Said while there was no session.
     backlog: Vec<FromWorker>,
 }
@@ -74,6 +78,7 @@ impl Process {
             uploads: VecDeque::new(),
             draining: false,
             shadow: false,
+            home: 0,
             exited: None,
             fuse: None,
             exchange: BTreeMap::new(),
@@ -89,6 +94,7 @@ impl Process {
             alone: false,
             streamed: BTreeMap::new(),
             fetched: None,
+            parts: BTreeMap::new(),
             backlog: Vec::new(),
         }
     }
@@ -103,14 +109,16 @@ impl Process {
         if self.session.is_some() || self.exited.is_some() {
             return;
         }
-        let reached = env
-            .net
-            .reach_each_other(self.end(), End::Coordinator, env.now);
-        if !env.coordinator_is_up || !reached || env.frozen_until(End::Coordinator).is_some() {
+        let coordinator = match self.shadow {
+            true => End::Coordinator(self.home),
+            false => env.resolve(),
+        };
+        let reached = env.net.reach_each_other(self.end(), coordinator, env.now);
+        if !reached || !env.serves(coordinator) {
             let pause = env.between(Duration::from_millis(50), Duration::from_secs(1));
             return env.after(pause, What::OpenSession(self.id));
         }
-        let link = env.dial(Kind::Control, self.end(), End::Coordinator);
+        let link = env.dial(Kind::Control, self.end(), coordinator);
         self.session = Some(link);
         env.send(link, self.end(), Message::Hello(self.member.holdings()));
         for message in std::mem::take(&mut self.backlog) {
@@ -184,8 +192,10 @@ impl Process {
                 self.lose_session(env);
             }
             ((Kind::Control, Delivery::Lost), _) => {}
-            ((Kind::Control, Delivery::Message(Message::ToWorker(message))), _) => {
+            ((Kind::Control, Delivery::Message(Message::ToWorker(message))), from) => {
+                let before = invariants::one_leads::before(env, self, from);
                 self.control(env, message);
+                invariants::one_leads::follows(env, self, before);
             }
             ((_, Delivery::Lost), End::Worker(peer)) => self.link_lost(env, link, peer),
             ((_, Delivery::Message(message)), End::Worker(peer)) => {
@@ -197,40 +207,9 @@ impl Process {
 
     fn control(&mut self, env: &mut Env, message: ToWorker) {
         env.log(|| format!("{:?} is told {message:?}", self.id));
-        if let (
-            ToWorker::Prepare { generation },
-            Some(Planted::ReportAtOnce | Planted::NotFenced),
-        ) = (&message, env.planted)
-        {
-            let (generation, holdings) = (*generation, self.member.holdings());
-            self.tell(
-                env,
-                FromWorker::Report {
-                    generation,
-                    holdings,
-                },
-            );
+        if let Some(message) = self.mishear(env, message) {
+            self.event(env, Event::Control(message));
         }
-        if let ToWorker::Prepare { .. } = &message
-            && env.planted == Some(Planted::NotFenced)
-        {
-            return;
-        }
-        let message = match (message, self.member.record()) {
-            (ToWorker::Install(new), Some(old))
-                if env.planted == Some(Planted::OlderInstallTaken) && env.random.chance(20) =>
-            {
-                let generation = new.generation;
-                let origin = new.origin;
-                ToWorker::Install(GenerationRecord {
-                    generation,
-                    origin,
-                    ..old.clone()
-                })
-            }
-            (message, _) => message,
-        };
-        self.event(env, Event::Control(message));
     }
 
     pub(super) fn link_lost(&mut self, env: &mut Env, link: LinkId, peer: WorkerId) {

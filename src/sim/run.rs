@@ -9,12 +9,12 @@ use super::coordinator::Coordinator;
 use super::env::{Env, Weather};
 use super::faults::Schedule;
 use super::invariants::{self, DecidedAlike, OnlyForward};
-use super::network::{Delivered, End, LinkId, Network};
+use super::network::{Delivered, End, LinkId, Network, Node};
 use super::process::Process;
 use super::store::Store;
 use super::values::{Course, Random};
 use crate::world::WorkerId;
-use crate::world::membership::{Event, Outcome, Settings};
+use crate::world::membership::{Outcome, Settings};
 use crate::world::message::ReleaseReason;
 
 /// How often time passes for the coordinator.
@@ -30,7 +30,12 @@ const STEPS_MAX: u64 = 2_000_000;
 /// A run under way.
 pub struct Run {
     pub(super) env: Env,
+    /// The one with the newest incarnation.
     pub(super) coordinator: Coordinator,
+    /// Others that don't know of it yet.
+    pub(super) fenced: Vec<Coordinator>,
+    /// The newest node for coordinators.
+    pub(super) nodes: Node,
     pub(super) processes: BTreeMap<WorkerId, Process>,
     /// Processes that are about to register.
     coming: usize,
@@ -83,7 +88,10 @@ impl Run {
             net: Network::default(),
             store: Store::default(),
             alive: Default::default(),
-            coordinator_is_up: false,
+            coordinators: BTreeMap::new(),
+            leads: 0,
+            named: (0, Duration::ZERO),
+            fenced: 0,
             frozen: BTreeMap::new(),
             ports: BTreeMap::new(),
             planted,
@@ -100,14 +108,17 @@ impl Run {
         };
         env.log(|| format!("{settings:?}, {:?}", env.weather));
         env.log(|| format!("{coming} workers, {} rounds", env.course.end()));
-        env.agenda.at(Duration::ZERO, What::StartCoordinator);
-        env.agenda.at(TICK, What::Tick);
+        env.agenda.at(Duration::ZERO, What::StartCoordinator(0));
+        env.agenda.at(TICK, What::Tick(0));
+        env.agenda.at(TICK, What::Watch);
         for (number, fault) in schedule.faults.iter().enumerate() {
             env.agenda.at(fault.at, What::Fault(number));
         }
         env.agenda.at(schedule.heal, What::Heal);
         let mut run = Run {
-            coordinator: Coordinator::new(settings),
+            coordinator: Coordinator::new(settings, 0),
+            fenced: Vec::new(),
+            nodes: 0,
             processes: BTreeMap::new(),
             coming: 0,
             with_shadow,
@@ -222,17 +233,22 @@ impl Run {
                 }
             }
             What::Register => self.register(),
-            What::StartCoordinator => {
-                if self.coordinator.world.is_none() {
+            What::StartCoordinator(node) => {
+                if self.coordinator.node == node && self.coordinator.world.is_none() {
                     self.coordinator.start(&mut self.env);
                 }
             }
-            What::Tick => {
+            What::Second(node, so_far) => self.second(node, so_far),
+            What::Tick(node) => self.tick(node),
+            What::Watch => {
                 self.keep_shadow();
-                self.coordinator.event(&mut self.env, Event::Tick);
-                self.env.after(TICK, What::Tick);
+                self.env.after(TICK, What::Watch);
             }
-            What::Errand(number) => self.coordinator.errand(&mut self.env, number),
+            What::Errand(node, number) => {
+                if let Some((coordinator, env)) = self.coordinator_at(node) {
+                    coordinator.errand(env, number);
+                }
+            }
             What::Work(id) => self.process(id, Process::work),
             What::Upload(id) => self.process(id, Process::upload),
             What::Progress(id) => {
@@ -287,13 +303,18 @@ impl Run {
 
     /// A newcomer gets its name, if there is somebody to give it one.
     fn register(&mut self) {
-        let frozen = self.env.frozen_until(End::Coordinator).is_some();
-        if !self.env.coordinator_is_up || frozen {
+        let to = self.env.resolve();
+        let serves = self.env.serves(to);
+        let there = match to {
+            End::Coordinator(node) if serves => self.coordinator_at(node),
+            _ => None,
+        };
+        let admitted = there.and_then(|(c, _)| c.lead.is_sure().then(|| c.register()));
+        let Some(id) = admitted else {
             let pause = self.env.between(TICK / 4, TICK * 4);
             return self.env.after(pause, What::Register);
-        }
+        };
         self.coming -= 1;
-        let id = self.coordinator.register();
         self.env.settle(id);
         let slowness = self.slowness[id.0 as u32 as usize % self.slowness.len()];
         self.processes.insert(id, Process::new(id, slowness));
@@ -304,15 +325,18 @@ impl Run {
     /// The coordinator's node starts a shadow when there is none.
     fn keep_shadow(&mut self) {
         let over = self.coordinator.outcome.is_some() || self.coordinator.stop_asked;
-        let there = self.processes.values().any(|p| p.shadow);
-        if !self.with_shadow || over || there || !self.env.coordinator_is_up {
+        let node = self.coordinator.node;
+        let there = |p: &Process| p.shadow && p.home == node;
+        let there = self.processes.values().any(there);
+        let up = self.env.coordinators.contains_key(&node);
+        if !self.with_shadow || over || there || !up {
             return;
         }
         let id = self.coordinator.register();
         self.env.settle(id);
         self.env.shadows.insert(id);
         let mut process = Process::new(id, 1);
-        process.shadow = true;
+        (process.shadow, process.home) = (true, node);
         self.processes.insert(id, process);
         self.env.after(Duration::ZERO, What::OpenSession(id));
         self.env.after(TOLD_EVERY, What::Progress(id));
@@ -332,7 +356,11 @@ impl Run {
 
     fn given(&mut self, link: LinkId, (kind, to, from, what): Delivered) {
         match to {
-            End::Coordinator => self.coordinator.deliver(&mut self.env, link, from, what),
+            End::Coordinator(node) => {
+                if let Some((coordinator, env)) = self.coordinator_at(node) {
+                    coordinator.deliver(env, link, from, what);
+                }
+            }
             End::Worker(id) => {
                 self.process(id, |process, env| {
                     process.deliver(env, link, from, (kind, what))
@@ -347,12 +375,12 @@ impl Run {
         if self.coordinator.fuse == Some(0) {
             self.coordinator.fuse = None;
             self.coordinator.crash(&mut self.env);
-            // It ends with its parent.
-            let shadows = self.processes.values_mut().filter(|p| p.shadow);
-            shadows.for_each(|p| p.fuse = Some(0));
+            let node = self.coordinator.node;
+            self.shadows_end_with(node);
             let down = self.env.between(TICK, TICK * 40);
-            self.env.after(down, What::StartCoordinator);
+            self.env.after(down, What::StartCoordinator(node));
         }
+        self.bury_fenced();
         let gone = |p: &&Process| p.fuse == Some(0) || p.exited.is_some();
         let gone: Vec<WorkerId> = self.processes.values().filter(gone).map(|p| p.id).collect();
         for id in gone {

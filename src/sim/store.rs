@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::network::Node;
 use crate::world::Round;
 
 /// A checkpoint; it exists whole or not at all.
@@ -44,6 +45,8 @@ pub struct Store {
     /// The answer to the next manifest is lost.
     pub ambiguous: bool,
     before_stale: BTreeMap<String, Checkpoint>,
+    /// Whose each incarnation is, from the first.
+    incarnations: Vec<Node>,
 }
 
 impl Store {
@@ -67,6 +70,20 @@ impl Store {
             true => Written::Unknown,
             false => Written::Done,
         }
+    }
+
+    /// The next incarnation, by create-if-absent; `None` if the store doesn't
+    /// answer.
+    pub fn take_incarnation(&mut self, node: Node, now: Duration) -> Option<u32> {
+        (now >= self.down_until).then(|| {
+            self.incarnations.push(node);
+            self.incarnations.len() as u32
+        })
+    }
+
+    /// The newest, which is looked for beyond what lists show.
+    pub fn newest_incarnation(&self, now: Duration) -> Option<u32> {
+        (now >= self.down_until).then_some(self.incarnations.len() as u32)
     }
 
     /// From now on lists are old, until then.

@@ -3,7 +3,7 @@
 use super::Planted;
 use super::campaign::{campaign, campaign_with, trace};
 
-const PLANTED: [Planted; 19] = [
+const PLANTED: [Planted; 25] = [
     Planted::PartialNotKept,
     Planted::NewerDropped,
     Planted::OlderTaken,
@@ -23,23 +23,32 @@ const PLANTED: [Planted; 19] = [
     Planted::OlderInstallTaken,
     Planted::SentBeforeApplied,
     Planted::AnotherSumFetched,
+    Planted::AppliedBeforeTrailer,
+    Planted::LeaverCountedAgain,
+    Planted::ShadowsManifestEarly,
+    Planted::SecondNotRefused,
+    Planted::FencedGoesOn,
+    Planted::TwoIncarnations,
 ];
 
 /// What has to have happened in a campaign, or it would show nothing.
-const HAPPENED: [&str; 38] = [
+const HAPPENED: [&str; 43] = [
     "another one answered",
     "change entered",
     "connection replaced",
     "coordinator cut off",
     "coordinator frozen",
     "coordinator killed",
+    "coordinator replaced",
     "coordinator's disk lost",
     "drain",
     "drained",
     "everybody killed",
     "evicted",
     "exchange broken",
+    "exchange forgotten",
     "failed write",
+    "fenced coordinator ended",
     "fetched",
     "finished",
     "gave up the coordinator",
@@ -54,6 +63,7 @@ const HAPPENED: [&str; 38] = [
     "partition",
     "paused",
     "rescued by the shadow",
+    "second coordinator refused",
     "session broken",
     "source named",
     "stop",
@@ -63,6 +73,7 @@ const HAPPENED: [&str; 38] = [
     "store stale",
     "streamed",
     "switched off",
+    "taken over",
     "told by the shadow",
     "world lost",
 ];

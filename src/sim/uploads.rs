@@ -9,6 +9,10 @@ use crate::world::message::FromWorker;
 
 impl Process {
     pub(super) fn begin_upload(&mut self, env: &mut Env, checkpoint: Checkpoint) {
+        let checkpoint = match env.planted {
+            Some(Planted::ShadowsManifestEarly) if self.shadow => self.name_too_early(checkpoint),
+            _ => checkpoint,
+        };
         self.uploads.push_back((checkpoint, false));
         if self.uploads.len() == 1 {
             self.next_object(env);

@@ -15,12 +15,17 @@ impl WorkerId {
     pub fn new(incarnation: u32, number: u32) -> Self {
         WorkerId((u64::from(incarnation) << 32) | u64::from(number))
     }
+
+    /// Which incarnation of the coordinator has admitted it.
+    pub fn incarnation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 impl fmt::Display for WorkerId {
     /// `3` for the first coordinator's third worker, `2.3` for its successor's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (incarnation, number) = (self.0 >> 32, self.0 as u32);
+        let (incarnation, number) = (self.incarnation(), self.0 as u32);
         if incarnation <= 1 {
             write!(f, "{number}")
         } else {

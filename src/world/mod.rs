@@ -27,6 +27,7 @@
 mod assign;
 mod heard;
 mod ids;
+pub mod lead;
 pub mod member;
 pub mod message;
 pub mod pool;
@@ -40,6 +41,7 @@ pub mod membership;
 pub use assign::assign;
 pub use heard::Heard;
 pub use ids::{Generation, Round, WorkerId};
+pub use lead::Lead;
 pub use record::{FirstShares, GenerationRecord, Member, Origin};
 pub use shared::{Ranked, Shared};
 pub use speed::Speed;

@@ -1,38 +1,55 @@
-//! Whether we are still the one that coordinates the run.
-//!
-//! A coordinator that was frozen, or cut off, may have been taken for dead:
-//! another one has taken the next incarnation, and its workers listen to
-//! nothing older. The first one finds that out by looking into the store, at
-//! once when it notices that it slept, and now and then.
-
-use std::time::Duration;
+//! Whether we are still the one that coordinates the run: what
+//! [`crate::world::Lead`] wants to know from the store, and what has to wait
+//! until it does.
 
 use super::super::CoordinatorError;
+use super::super::service::Call;
+use super::Driver;
 use super::errands::{Errands, Found};
 use crate::checkpoint::Incarnation;
 
-/// Between two ticks there is much less than this: if there isn't, we slept.
-const WE_SLEPT: Duration = Duration::from_secs(1);
-/// Who was cut off, and not asleep, looks so often.
-const EVERY: Duration = Duration::from_secs(30);
-
-/// When we looked.
+/// What came while we were in doubt.
 #[derive(Default)]
-pub(super) struct Lead {
-    ticked: Duration,
-    looked: Duration,
+pub(super) struct Waiting {
+    calls: Vec<Call>,
+    finds: Vec<Found>,
 }
 
-impl Lead {
-    /// Time passes; whether it is time to look.
-    pub fn tick(&mut self, now: Duration) -> bool {
-        let slept = now.saturating_sub(self.ticked) >= WE_SLEPT;
-        self.ticked = now;
-        let due = slept || now.saturating_sub(self.looked) >= EVERY;
-        if due {
-            self.looked = now;
+impl Driver {
+    /// Something happens here. Whether we may act on it, or have slept so long
+    /// that another one may lead by now.
+    pub(super) fn leads(&mut self) -> bool {
+        let now = self.now();
+        if self.lead.awake(now) {
+            self.errands.look_who_leads();
         }
-        due
+        self.lead.is_sure()
+    }
+
+    pub(super) fn call_later(&mut self, call: Call) {
+        self.waiting.calls.push(call);
+    }
+
+    pub(super) fn learn_later(&mut self, found: Found) {
+        self.waiting.finds.push(found);
+    }
+
+    /// The store knows this one as the newest.
+    ///
+    /// # Errors
+    /// It isn't us.
+    pub(super) fn led_by(&mut self, newest: Incarnation) -> Result<(), CoordinatorError> {
+        if !self.lead.is_newest(newest.number) {
+            return Err(CoordinatorError::Superseded {
+                address: newest.address,
+                record: newest.key,
+            });
+        }
+        let Waiting { calls, finds } = std::mem::take(&mut self.waiting);
+        finds
+            .into_iter()
+            .try_for_each(|found| self.learned(found))?;
+        calls.into_iter().try_for_each(|call| self.call(call))
     }
 }
 
@@ -50,45 +67,5 @@ impl Errands {
                 Err(error) => tracing::warn!(%error, "who coordinates the run is not known"),
             }
         });
-    }
-}
-
-/// # Errors
-/// It isn't us, the `ours`-th one.
-pub(super) fn is_ours(newest: Incarnation, ours: u32) -> Result<(), CoordinatorError> {
-    if newest.number <= ours {
-        return Ok(());
-    }
-    Err(CoordinatorError::Superseded {
-        address: newest.address,
-        record: newest.key,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_is_looked_at_once_after_a_sleep_and_else_now_and_then() {
-        let mut lead = Lead::default();
-        let looked: Vec<u64> = (1..=700)
-            .filter(|tick| lead.tick(Duration::from_millis(tick * 100)))
-            .collect();
-        assert_eq!(looked, [300, 600]);
-        assert!(lead.tick(Duration::from_secs(75)));
-        assert!(!lead.tick(Duration::from_millis(75_100)));
-    }
-
-    #[test]
-    fn only_a_newer_one_supersedes_us() {
-        let newest = |number| Incarnation {
-            number,
-            address: "stable-2:7070".into(),
-            key: "runs/r/incarnations/000003".into(),
-        };
-        assert!(is_ours(newest(2), 2).is_ok() && is_ours(newest(1), 2).is_ok());
-        let error = is_ours(newest(3), 2).unwrap_err().to_string();
-        assert!(error.contains("stable-2:7070"), "{error}");
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use self::errands::{Errands, Found, StartPoint};
-use self::lead::Lead;
+use self::lead::Waiting;
 use super::config::{Config, WorldSize};
 use super::crashes::Crashes;
 use super::opening::OpenRun;
@@ -30,7 +30,7 @@ use crate::strategy::Plan;
 use crate::wire::{ToMany, control as pb};
 use crate::world::membership::{Command, Event, Outcome, Settings, World};
 use crate::world::message::FromWorker;
-use crate::world::{Round, WorkerId};
+use crate::world::{Lead, Round, WorkerId};
 
 /// Shards of a checkpoint are at most this large, unless one tensor is.
 pub(crate) const SHARD_BYTES_MAX: usize = 256 << 20;
@@ -77,6 +77,7 @@ pub(super) struct Driver {
     next_worker: u32,
     errands: Errands,
     lead: Lead,
+    waiting: Waiting,
     crashes: Crashes,
     /// Checkpoints after this round go before the next search.
     go_back: Option<u64>,
@@ -149,7 +150,8 @@ impl Driver {
             incarnation,
             next_worker: 1,
             errands,
-            lead: Lead::default(),
+            lead: Lead::new(incarnation, begun.elapsed()),
+            waiting: Waiting::default(),
             crashes: Crashes::default(),
             go_back: None,
             finds,
@@ -203,7 +205,7 @@ impl Driver {
                 break;
             }
             tokio::select! {
-                Some(call) = inbox.recv() => self.call(call)?,
+                Some(call) = inbox.recv(), if self.lead.is_sure() => self.call(call)?,
                 Some(found) = self.finds.recv() => self.learned(found)?,
                 _ = ticks.tick() => self.tick()?,
                 reason = &mut shutdown, if !stopping && self.outcome.is_none() => {
@@ -232,10 +234,10 @@ impl Driver {
     }
 
     fn tick(&mut self) -> Result<(), CoordinatorError> {
-        let now = self.now();
-        if self.lead.tick(now) {
-            self.errands.look_who_leads();
+        if !self.leads() {
+            return Ok(());
         }
+        let now = self.now();
         self.handle(Event::Tick)?;
         self.registered.retain(|worker, registered| {
             self.session_of.contains_key(worker)
@@ -261,6 +263,10 @@ impl Driver {
     }
 
     fn call(&mut self, call: Call) -> Result<(), CoordinatorError> {
+        if !self.leads() {
+            self.call_later(call);
+            return Ok(());
+        }
         match call {
             Call::Register {
                 request,
@@ -290,9 +296,13 @@ impl Driver {
     }
 
     fn learned(&mut self, found: Found) -> Result<(), CoordinatorError> {
+        if !self.leads() && !matches!(found, Found::Leads(_)) {
+            self.learn_later(found);
+            return Ok(());
+        }
         match found {
             Found::Probed(worker, probe) => self.handle(Event::Probed(worker, probe)),
-            Found::Leads(newest) => lead::is_ours(newest, self.incarnation),
+            Found::Leads(newest) => self.led_by(newest),
             Found::Start(start, damages) => {
                 for damage in damages {
                     self.report.damaged(&damage, start.is_some());

@@ -16,7 +16,7 @@ use crate::wire::control::worker_message::Body;
 use crate::wire::{Record, build};
 use crate::world::membership::{Agreed, Event};
 use crate::world::message::{FromWorker, Holdings};
-use crate::world::{Member, Round, WorkerId};
+use crate::world::{Generation, Member, Round, WorkerId};
 
 /// Different numerics kinds that are believed.
 const KINDS_MAX: usize = 256;
@@ -31,6 +31,12 @@ struct Admitted {
     shadow: bool,
 }
 
+/// For a worker that has heard of a newer coordinator than us: it is not to end
+/// because of that, but to look for the other one.
+fn newer_leads() -> Status {
+    Status::unavailable("a newer coordinator leads this run")
+}
+
 /// A longer reconnect limit is taken for this one: no run waits longer for the dead.
 const TRAINS_ON_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -43,6 +49,12 @@ impl Driver {
         from: Caller,
     ) -> Result<pb::RegisterReply, Status> {
         let host = from.peer.remote_addr.ip().to_canonical().to_string();
+        if self
+            .lead
+            .is_led_by_another(WorkerId(request.worker), Generation::NONE)
+        {
+            return Err(newer_leads());
+        }
         let ours = Ours {
             build: &build(),
             artifact: &self.plan.artifact,
@@ -119,7 +131,14 @@ impl Driver {
         reply: oneshot::Sender<Result<u64, Status>>,
     ) -> Result<(), CoordinatorError> {
         let worker = WorkerId(hello.worker);
-        let admitted = self.admit(&hello, &from);
+        let admitted = self.admit(&hello, &from).and_then(|admitted| {
+            let newer = self.lead.is_led_by_another(worker, admitted.holdings.fence);
+            if newer {
+                Err(newer_leads())
+            } else {
+                Ok(admitted)
+            }
+        });
         let Admitted {
             member,
             name,

@@ -12,6 +12,7 @@ mod first_world_waits;
 mod nothing_goes_missing;
 mod nothing_is_lost;
 mod old_frames;
+pub mod one_leads;
 pub mod one_world;
 mod only_forward;
 pub mod shadow_holds;

@@ -3,7 +3,9 @@
 //! began with: that one it may, from contributions that were made before it was
 //! given up. And a process that was stopped may finish what it had in hand, until
 //! it hears what has happened. So may members that a coordinator without its disk
-//! doesn't know: each ends when it reaches that one, or when it may train alone no longer.
+//! doesn't know: each ends when it reaches that one, or when it may train alone no longer;
+//! and those of one that doesn't know yet that another has taken over from it, see
+//! [`super::one_leads`].
 
 use std::time::Duration;
 
@@ -19,6 +21,9 @@ pub fn completes(env: &mut Env, who: WorkerId, generation: Generation, round: Ro
     let thawed = env.frozen.get(&End::Worker(who));
     if thawed.is_some_and(|until| *until + THAWED > env.now) {
         return;
+    }
+    if generation.incarnation <= env.fenced {
+        return env.count("led by a fenced coordinator");
     }
     let forgotten = env.forgotten.as_ref();
     if forgotten.is_some_and(|(last, until)| generation.incarnation <= *last && env.now < *until) {

@@ -7,7 +7,7 @@ use crate::world::{GenerationRecord, Round};
 
 /// A process has applied a round; the shadow tells of it while it is the writer.
 pub fn tells(env: &mut Env, process: &Process) {
-    if process.shadow && process.member.writes() {
+    if process.shadow && process.home == env.leads && process.member.writes() {
         let round = process.member.round().unwrap_or_default();
         env.told = env.told.max(round);
         env.count("told by the shadow");
