@@ -68,6 +68,8 @@ pub enum Second {
     Waited,
     /// It takes the next incarnation.
     Takes,
+    /// The name that both have moves, and sessions break.
+    Moves,
 }
 
 /// Everything that is due.

@@ -103,7 +103,8 @@ impl Coordinator {
             let time = env.weather.store;
             self.ask(env, Errand::WhoLeads, time);
         }
-        self.lead.is_sure() || env.planted == Some(Planted::FencedGoesOn)
+        let careless = [Planted::FencedGoesOn, Planted::SleeperGoesOn];
+        self.lead.is_sure() || env.planted.is_some_and(|p| careless.contains(&p))
     }
 
     pub fn tick(&mut self, env: &mut Env) {
@@ -346,8 +347,8 @@ impl Coordinator {
             env.count("kept while it trains");
         }
         if ticks {
-            let number = (world.phase_name(), self.durable.number);
-            self.waits.check(env, number, self.settings.patience);
+            let number = (self.incarnation, self.durable.number);
+            self.waits.check(env, world, number, &self.settings);
         }
         self.execute(env, commands);
     }

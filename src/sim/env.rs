@@ -123,11 +123,14 @@ impl Env {
         self.between(usual / 10, most)
     }
 
-    pub fn send(&mut self, link: LinkId, from: End, message: Message) {
+    /// Whether it is on its way.
+    pub fn send(&mut self, link: LinkId, from: End, message: Message) -> bool {
         let arrives = self.now + self.delay();
         if let Some((side, at)) = self.net.send(link, from, message, arrives) {
             self.agenda.at(at, What::Deliver(link, side));
+            return true;
         }
+        false
     }
 
     /// Opens a connection. Where nobody listens it breaks soon, where nobody
@@ -240,6 +243,16 @@ impl Env {
             let patience = self.between(SILENCE, SILENCE * 4 / 3);
             self.after(patience, What::Silence(link, side));
         }
+    }
+
+    /// Nobody is frozen, nothing is cut off, and the store answers.
+    pub fn is_calm(&self) -> bool {
+        let past = |until: &Duration| *until <= self.now;
+        let store = &self.store;
+        self.frozen.values().all(past)
+            && self.net.partitions.iter().all(|p| past(&p.until))
+            && past(&store.down_until)
+            && past(&store.slow_until)
     }
 
     /// Where the coordinator's name leads whoever asks for it now.

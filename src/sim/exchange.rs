@@ -31,6 +31,9 @@ impl Process {
                     }
                 }
             }
+            Command::AnswerSubscription { .. } | Command::RefuseSubscription(_)
+                if env.planted == Some(Planted::SubscriptionUnanswered)
+                    && env.random.chance(10) => {}
             Command::RefuseSubscription(to) => self.answer(env, to, Message::Refused),
             Command::AnswerSubscription { to, first, record } => {
                 self.answer(env, to, Message::Subscribed { first, record });
@@ -122,7 +125,11 @@ impl Process {
 
     fn send(&mut self, env: &mut Env, to: WorkerId, frame: Frame) {
         match self.exchange.get(&to) {
-            Some(link) => env.send(*link, End::Worker(self.id), Message::Frame(frame)),
+            Some(link) => {
+                if !env.send(*link, End::Worker(self.id), Message::Frame(frame)) {
+                    self.lost.insert(to, self.member.installed());
+                }
+            }
             None => self.waiting.entry(to).or_default().push(frame),
         }
     }
@@ -250,10 +257,10 @@ impl Process {
         if let Some(old) = old {
             env.close(old, self.end());
             env.count("connection replaced");
-            if env.planted == Some(Planted::ReplacedSilently) {
-                return;
+            if env.planted != Some(Planted::ReplacedSilently) {
+                self.event(env, Event::PeerLost(peer));
             }
-            self.event(env, Event::PeerLost(peer));
+            invariants::replaced(env, self, peer);
         }
     }
 

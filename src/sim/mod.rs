@@ -23,6 +23,7 @@
 mod agenda;
 pub mod campaign;
 mod coordinator;
+mod draw;
 mod engine;
 mod env;
 mod exchange;
@@ -92,6 +93,10 @@ pub(crate) enum Planted {
     SecondNotRefused,
     /// A coordinator goes on though another one has taken over.
     FencedGoesOn,
+    /// A coordinator acts before it has looked who leads, however long it slept.
+    SleeperGoesOn,
+    /// A source now and then doesn't answer a subscription.
+    SubscriptionUnanswered,
     /// A worker doesn't ask from which incarnation a number is, and an older
     /// coordinator takes whoever comes.
     TwoIncarnations,

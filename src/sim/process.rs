@@ -40,7 +40,7 @@ pub struct Process {
     /// Frames for peers that haven't dialled us yet.
     pub(super) waiting: BTreeMap<WorkerId, Vec<Frame>>,
     pub(super) subscribers: BTreeMap<WorkerId, LinkId>,
-    pub(super) source: Option<(WorkerId, LinkId)>,
+    pub source: Option<(WorkerId, LinkId)>,
     pub(super) held: VecDeque<(WorkerId, Frame)>,
     pub(super) partial: Partial,
     pub(super) reduced: Vec<Sum>,
@@ -53,6 +53,9 @@ pub struct Process {
     pub(super) fetched: Option<Sum>,
     /// What each member contributed last, for a planted mistake.
     pub(super) parts: BTreeMap<WorkerId, Sum>,
+    /// In which generation a frame was lost on a connection believed to be up,
+    /// unless that was told.
+    pub lost: BTreeMap<WorkerId, Generation>,
     /// Said while there was no session.
     backlog: Vec<FromWorker>,
 }
@@ -95,8 +98,14 @@ impl Process {
             streamed: BTreeMap::new(),
             fetched: None,
             parts: BTreeMap::new(),
+            lost: BTreeMap::new(),
             backlog: Vec::new(),
         }
+    }
+
+    /// Neither dead nor told to go.
+    pub fn is_there(&self) -> bool {
+        self.exited.is_none() && self.fuse != Some(0)
     }
 
     pub fn end(&self) -> End {
@@ -147,12 +156,17 @@ impl Process {
 
     pub fn tell(&mut self, env: &mut Env, message: FromWorker) {
         self.check_holdings(env);
+        if let FromWorker::PeerLost { peer, .. } = &message {
+            self.lost.remove(peer);
+        }
         let lasting = matches!(
             message,
             FromWorker::Committed { .. } | FromWorker::SaveFailed { .. } | FromWorker::Drain { .. }
         );
         match self.session {
-            Some(link) => env.send(link, self.end(), Message::FromWorker(message)),
+            Some(link) => {
+                env.send(link, self.end(), Message::FromWorker(message));
+            }
             None if lasting => self.backlog.push(message),
             None => {}
         }
@@ -305,7 +319,7 @@ impl Process {
     }
 
     pub(super) fn handle(&mut self, env: &mut Env, event: Event) {
-        if self.exited.is_some() || self.fuse == Some(0) {
+        if !self.is_there() {
             return;
         }
         let commands = self.member.handle(event);

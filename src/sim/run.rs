@@ -6,15 +6,16 @@ use std::time::Duration;
 use super::Planted;
 use super::agenda::What;
 use super::coordinator::Coordinator;
-use super::env::{Env, Weather};
+use super::draw;
+use super::env::Env;
 use super::faults::Schedule;
-use super::invariants::{self, DecidedAlike, OnlyForward};
+use super::invariants::{self, DecidedAlike, OnlyForward, WorkersWaitsEnd};
 use super::network::{Delivered, End, LinkId, Network, Node};
 use super::process::Process;
 use super::store::Store;
 use super::values::{Course, Random};
 use crate::world::WorkerId;
-use crate::world::membership::{Outcome, Settings};
+use crate::world::membership::Outcome;
 use crate::world::message::ReleaseReason;
 
 /// How often time passes for the coordinator.
@@ -23,7 +24,7 @@ pub(super) const TICK: Duration = Duration::from_millis(250);
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 /// A standstill is noticed after ten times the longest round, and a freeze can
 /// have made one last for a minute.
-const STALLS_FORGOTTEN: Duration = Duration::from_secs(1_000);
+pub(super) const STALLS_FORGOTTEN: Duration = Duration::from_secs(1_000);
 /// So many things happen in one run at most.
 const STEPS_MAX: u64 = 2_000_000;
 
@@ -45,6 +46,7 @@ pub struct Run {
     slowness: Vec<u32>,
     forward: OnlyForward,
     alike: DecidedAlike,
+    waits: WorkersWaitsEnd,
 }
 
 /// What a run came to.
@@ -69,8 +71,8 @@ impl Run {
     ) -> Run {
         let mut random = Random::new(seed);
         let course = Course::draw(&mut random);
-        let settings = draw_settings(&mut random);
-        let weather = draw_weather(&mut random);
+        let settings = draw::settings(&mut random);
+        let weather = draw::weather(&mut random);
         let training = weather.micro_batch * course.total_micro_batches();
         let drawn = Schedule::draw(&mut random, training);
         let schedule = faults.unwrap_or(drawn);
@@ -127,6 +129,7 @@ impl Run {
             slowness,
             forward: OnlyForward::default(),
             alike: DecidedAlike::default(),
+            waits: WorkersWaitsEnd::default(),
             env,
         };
         for _ in 0..coming {
@@ -242,6 +245,8 @@ impl Run {
             What::Tick(node) => self.tick(node),
             What::Watch => {
                 self.keep_shadow();
+                self.waits
+                    .check(&mut self.env, &self.processes, &self.coordinator);
                 self.env.after(TICK, What::Watch);
             }
             What::Errand(node, number) => {
@@ -414,55 +419,5 @@ impl Run {
         if self.healed && here < needed && !over {
             self.expect_one_more();
         }
-    }
-}
-
-fn draw_weather(random: &mut Random) -> Weather {
-    let micros = |random: &mut Random, from: &[u64]| Duration::from_micros(random.pick(from));
-    Weather {
-        latency: micros(random, &[200, 1_000, 10_000, 50_000]),
-        late_per_mille: random.pick(&[0, 0, 10, 100]),
-        micro_batch: micros(random, &[500, 5_000, 50_000, 500_000]),
-        store: micros(random, &[1_000, 50_000, 1_000_000]),
-        reconnect: Duration::from_secs(random.pick(&[5, 60, 600])),
-    }
-}
-
-fn draw_settings(random: &mut Random) -> Settings {
-    let patience = Duration::from_millis(random.pick(&[1_000, 5_000, 30_000]));
-    let members_max = random.pick(&[1, 2, 3, 4, 5, 5, 5]);
-    let spares = random.pick(&[0, 0, 1, 2]);
-    let micro_batches = random.pick(&[1, 2, 3, 4, 5, 8]);
-    match random.below(4) {
-        0 => {
-            let size = random.range(1, members_max.min(3));
-            Settings {
-                start_size: size,
-                members_min: 1,
-                members_max: size,
-                patience,
-                micro_batches,
-                spares,
-            }
-        }
-        1 => {
-            let least = random.range(1, members_max.min(3));
-            Settings {
-                start_size: least,
-                members_min: least,
-                members_max,
-                patience,
-                micro_batches,
-                spares,
-            }
-        }
-        _ => Settings {
-            start_size: 1,
-            members_min: 1,
-            members_max,
-            patience,
-            micro_batches,
-            spares,
-        },
     }
 }

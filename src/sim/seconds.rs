@@ -8,7 +8,7 @@ use super::agenda::{Second, What};
 use super::coordinator::{Coordinator, NOTICED_AFTER, STORE_PAUSE};
 use super::env::Env;
 use super::invariants;
-use super::network::{End, Node};
+use super::network::{End, Kind, Node};
 use super::run::{Run, TICK};
 use crate::world::lead::ANSWER;
 
@@ -59,6 +59,10 @@ impl Run {
                 self.env.after(STORE_PAUSE, takes);
             }
             Second::Takes => self.take_over(node),
+            Second::Moves => {
+                let sessions = self.env.net.up(Kind::Control);
+                sessions.into_iter().for_each(|link| self.env.cut(link));
+            }
         }
     }
 
@@ -66,6 +70,9 @@ impl Run {
         let first = self.env.leads;
         let time = self.env.between(Duration::ZERO, NAMED);
         self.env.named = (first, self.env.now + time);
+        if self.env.random.chance(50) {
+            self.env.after(time / 2, What::Second(node, Second::Moves));
+        }
         self.env.leads = node;
         self.env.count("taken over");
         invariants::shadow_holds::is_gone(&mut self.env);

@@ -3,7 +3,7 @@
 use super::Planted;
 use super::campaign::{campaign, campaign_with, trace};
 
-const PLANTED: [Planted; 25] = [
+const PLANTED: [Planted; 27] = [
     Planted::PartialNotKept,
     Planted::NewerDropped,
     Planted::OlderTaken,
@@ -29,6 +29,8 @@ const PLANTED: [Planted; 25] = [
     Planted::SecondNotRefused,
     Planted::FencedGoesOn,
     Planted::TwoIncarnations,
+    Planted::SleeperGoesOn,
+    Planted::SubscriptionUnanswered,
 ];
 
 /// What has to have happened in a campaign, or it would show nothing.

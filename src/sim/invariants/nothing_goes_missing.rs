@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use crate::sim::env::Env;
+use crate::sim::process::Process;
+use crate::world::WorkerId;
 
 /// When members are found to wait for each other, though nobody was cut off,
 /// frozen or gone in silence so far.
@@ -12,5 +14,17 @@ pub fn standstill(env: &mut Env, patience: Duration) {
     env.count("standstill");
     if env.loud && env.weather.longest_delay() * 4 < patience {
         env.broken("members wait for each other over connections that are whole".into());
+    }
+}
+
+/// A connection has taken the place of one that was believed to be up: what was
+/// sent on that and never arrived has to have been told.
+pub fn replaced(env: &mut Env, process: &Process, peer: WorkerId) {
+    let lost = process.lost.get(&peer) == Some(&process.member.installed());
+    if lost && process.is_there() {
+        let id = process.id;
+        env.broken(format!(
+            "what {id:?} sent to {peer:?} is lost, and nobody is told"
+        ));
     }
 }
