@@ -149,5 +149,7 @@ fn wait_of(process: &Process, processes: &BTreeMap<WorkerId, Process>) -> Option
     }
     let (source, _) = process.source?;
     let ahead = processes.get(&source)?.member.round() > Some(round);
+    // A checkpoint to catch up from is one of those on their way.
+    let ahead = ahead && processes.values().all(|p| p.uploads.is_empty());
     ahead.then_some(Wait::Source(source, round))
 }
