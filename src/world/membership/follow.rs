@@ -162,8 +162,13 @@ impl World {
         for (worker, manifest) in wanting {
             self.send(worker, ToWorker::RestoreFrom { manifest });
         }
-        // Who is in step on the stable node has time for it.
-        let shadow = self.shadow_in_step().filter(|_| fresh_from.is_some());
+        // Who is in step on the stable node has time for it; not one that has saved
+        // all it has, and that isn't enough: it may have lost its source.
+        let saved = self.newest.as_ref().map(|(_, at)| *at);
+        let has_more = |w: &WorkerId| self.pool.get(w).map(|n| n.progress.1) > saved;
+        let shadow = self
+            .shadow_in_step()
+            .filter(|w| fresh_from.is_some() && has_more(w));
         let fresh_from = shadow.or(fresh_from).filter(|source| self.reaches(*source));
         if let (Some(source), None) = (fresh_from, self.saving) {
             self.saving = Some(source);

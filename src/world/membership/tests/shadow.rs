@@ -87,3 +87,18 @@ fn a_shadow_that_is_let_go_leaves_when_somebody_else_writes() {
     c.progresses(1, planned.generation, 7);
     assert_eq!(c.released(9), Some(&ReleaseReason::Drained));
 }
+
+#[test]
+fn a_shadow_that_falls_behind_is_asked_only_once_for_the_checkpoint_it_can_give() {
+    let mut c = with_a_shadow();
+    let installed = c.current().expect("a world").generation;
+    c.progresses(9, installed, 6);
+    c.hello(3);
+    let round = Round(8);
+    c.says(3, FromWorker::NeedCheckpoint { round });
+    assert!(c.is_told(9, "Save"), "{:?}", c.done);
+    c.commits(9, 6, false);
+    assert!(!c.is_told(9, "Save"), "{:?}", c.done);
+    let member = c.is_told(1, "Save") || c.is_told(2, "Save");
+    assert!(member, "{:?}", c.done);
+}
