@@ -11,7 +11,7 @@ impl World {
         let (Phase::Running, Some(current)) = (&self.phase, &self.current) else {
             return;
         };
-        if self.stopping || current.members.is_empty() {
+        if current.members.is_empty() {
             return;
         }
         let current = current.clone();
@@ -38,6 +38,7 @@ impl World {
             .iter()
             .filter(|(w, n)| {
                 n.available()
+                    && (n.shadow || !self.stopping)
                     && !n
                         .source()
                         .is_some_and(|s| current.has(s) && self.reaches(s))

@@ -301,7 +301,8 @@ impl World {
             return;
         }
         self.stopping = true;
-        for node in self.pool.values_mut() {
+        // The shadow goes with us: until then it may have to write the last checkpoint.
+        for node in self.pool.values_mut().filter(|n| !n.shadow) {
             node.leaving.get_or_insert_with(|| STOPS.to_owned());
         }
         match &self.phase {
