@@ -233,7 +233,10 @@ impl Env {
         self.net.partitions.clear();
         for (link, side) in self.net.sides(|_, _, _| true) {
             let delay = self.delay();
-            self.after(delay, What::Deliver(link, side));
+            // One each, and one for the news that it is broken.
+            for _ in 0..=self.net.under_way(link, side) {
+                self.after(delay, What::Deliver(link, side));
+            }
         }
     }
 

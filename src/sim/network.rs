@@ -215,6 +215,11 @@ impl Network {
         links.flat_map(|(id, _)| [(*id, 0), (*id, 1)]).collect()
     }
 
+    /// Messages that this side has yet to get.
+    pub fn under_way(&self, id: LinkId, side: usize) -> usize {
+        self.links.get(&id).map_or(0, |link| link.to[side].len())
+    }
+
     /// Kind, this side's end and the other one, while this side believes in it.
     pub fn ends(&self, id: LinkId, side: usize) -> Option<(Kind, End, End)> {
         let link = self.links.get(&id).filter(|link| link.open[side])?;
