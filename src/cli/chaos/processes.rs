@@ -56,6 +56,7 @@ impl Stage<'_> {
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
         command.args(["--world-size", "auto", "--json", "--exit-with-parent"]);
         command.args(["--min-world-size", &common.min_world_size.to_string()]);
+        command.args(["--spares", &common.spares.to_string()]);
         command.args(["--patience", &common.patience.as_secs_f64().to_string()]);
         if let Some(out) = &common.out {
             command.arg("--out").arg(out);

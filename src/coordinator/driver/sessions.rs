@@ -300,10 +300,12 @@ impl Driver {
     }
 
     pub(super) fn drain(&mut self, worker: u64) -> Result<u32, CoordinatorError> {
-        let all: Vec<WorkerId> = self.session_of.keys().copied().collect();
+        let pool = self.world.pool();
+        // All that train: the shadow is there for those that come.
+        let trains = |w: &WorkerId| !pool.get(w).is_some_and(|node| node.shadow);
+        let all = self.session_of.keys().copied();
         let chosen: Vec<WorkerId> = all
-            .into_iter()
-            .filter(|w| worker == 0 || w.0 == worker)
+            .filter(|w| w.0 == worker || worker == 0 && trains(w))
             .collect();
         for worker in &chosen {
             let reason = "asked to by a person".to_owned();

@@ -8,6 +8,9 @@ use std::cmp::Ordering;
 
 use super::*;
 
+/// What a connection is given to come about: to be accepted, and to shake hands.
+const DIALLING: Duration = Duration::from_secs(10);
+
 impl World {
     /// Worker `by` got a damaged frame from `peer`.
     pub(super) fn note_garbled(&mut self, now: Duration, by: WorkerId, peer: WorkerId) {
@@ -17,7 +20,14 @@ impl World {
     /// Whether `by` lately got damaged frames from `peer`.
     fn got_garbled(&self, now: Duration, by: WorkerId, peer: WorkerId) -> bool {
         let since = self.garbled.get(&(by, peer));
-        since.is_some_and(|since| now.saturating_sub(*since) <= self.settings.patience)
+        since.is_some_and(|since| now.saturating_sub(*since) <= self.breaks_remembered_for())
+    }
+
+    /// For how long a break counts as one of several. However short the patience:
+    /// two that swallow each other's packets notice it only when a connection has
+    /// had its time to come about.
+    pub(super) fn breaks_remembered_for(&self) -> Duration {
+        self.settings.patience.max(DIALLING * 3)
     }
 
     /// With how many others this one lately exchanged damaged frames.

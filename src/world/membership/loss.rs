@@ -109,8 +109,8 @@ impl World {
         }
         // By direction: the other side may tell of the same break later.
         let before = self.strikes.insert((by, peer), now);
-        let patience = self.settings.patience;
-        if before.is_none_or(|before| now.saturating_sub(before) > patience) {
+        let memory = self.breaks_remembered_for();
+        if before.is_none_or(|before| now.saturating_sub(before) > memory) {
             let cause = self.cause_of_break(now, by, peer);
             return self.prepare(now, cause);
         }

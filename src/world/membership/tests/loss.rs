@@ -162,6 +162,19 @@ fn a_second_broken_exchange_evicts_the_later_worker() {
     assert_eq!(c.members(), [1]);
 }
 
+/// Where packets are swallowed, a new connection takes its time to fail.
+#[test]
+fn however_short_the_patience_the_next_broken_exchange_is_the_second_one() {
+    let mut impatient = auto();
+    impatient.patience = Duration::from_secs(1);
+    let mut c = Coordinator::running(impatient, &[1, 2]);
+    exchange_breaks(&mut c, 2, 1);
+    c.everybody_reports(&[1, 2], 0);
+    c.now += Duration::from_secs(12);
+    exchange_breaks(&mut c, 2, 1);
+    assert!(matches!(c.released(2), Some(ReleaseReason::Evicted(_))));
+}
+
 #[test]
 fn the_other_side_of_a_broken_exchange_is_no_second_one() {
     let mut c = Coordinator::running(auto(), &[1, 2]);
