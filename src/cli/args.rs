@@ -270,7 +270,7 @@ pub(super) struct StatusArgs {
 pub(super) struct DrainArgs {
     #[command(flatten)]
     pub at: CoordinatorAddress,
-    /// The worker, as `ebbtide status` names it; all of them without one.
+    /// The worker, as `ebbtide status` names it; without one all that train.
     #[arg(value_name = "WORKER", value_parser = worker)]
     pub worker: Option<WorkerId>,
 }
