@@ -13,6 +13,20 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// The 32 bytes of a digest in hex; `None` when it is none.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != 32 || !rest.is_empty() {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let digit = |&c: &u8| (c as char).to_digit(16);
+        *byte = (digit(high)? * 16 + digit(low)?) as u8;
+    }
+    Some(bytes)
+}
+
 /// SHA-256 of `bytes` in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))

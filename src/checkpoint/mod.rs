@@ -28,6 +28,7 @@
 //! | URLs; bounded requests with retries; create-if-absent | `location.rs`, `store.rs`, `store/attempt.rs`, `probe.rs` |
 //! | what a snapshot is, and when two runs are the same | `snapshot.rs`, `identity.rs`, `digest.rs` |
 //! | tensors to shards and back; the manifest's bytes | `shard.rs`, `manifest.rs` |
+//! | who writes which shards, where several write | `share.rs` |
 //! | one run: records, incarnations | `run_store.rs` |
 //! | save, load, retain | `save.rs`, `load.rs`, `retention.rs` |
 //! | plain safetensors out and in | `export.rs`, `initial.rs` |
@@ -49,14 +50,15 @@ mod retention;
 mod run_store;
 mod save;
 mod shard;
+mod share;
 mod snapshot;
 mod store;
 pub mod testing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use digest::hex;
 pub use digest::{bits, weights_sha256};
+pub(crate) use digest::{hex, unhex};
 pub use error::{
     Damage, DamageKind, Divergence, ExportError, InitialError, LoadError, SaveError, StoreError,
 };
@@ -69,5 +71,6 @@ pub use retention::Retention;
 pub use run_store::{Incarnation, RUN_RECORD, Recorded, RunRecord, RunStore};
 pub use save::{Saved, SavedBy};
 pub use shard::{METADATA_KEY, Part, PlannedShard, ShardEntry};
+pub use share::{Extent, Extents, Offer, Origin, Portion, SHARD_BYTES_MAX, Tensors};
 pub use snapshot::{Header, NamedTensor, Snapshot};
 pub use store::{Store, StoreOptions};

@@ -6,6 +6,10 @@
 //! ```
 //! Any member may commit: the first one wins, and for the others a sound
 //! checkpoint of the same round and state counts as their own success.
+//!
+//! Others may have written some of the shards. What they say of theirs is
+//! compared with the shard that our own copy of the state gives, so a manifest
+//! never names a value that whoever commits it doesn't hold.
 
 use std::sync::Arc;
 
@@ -16,6 +20,7 @@ use super::error::{Divergence, LoadError, SaveError, StoreError};
 use super::manifest::{self, ATTEMPTS_MAX, ManifestRef};
 use super::run_store::RunStore;
 use super::shard::{self, PlannedShard, ShardEntry};
+use super::share::{Offer, Tensors};
 use super::snapshot::{Header, Snapshot};
 use super::store::Created;
 
@@ -59,13 +64,8 @@ impl RunStore {
         snapshot: &Arc<Snapshot>,
         shard_bytes_max: usize,
     ) -> Result<Saved, SaveError> {
-        let (checked, run) = (Arc::clone(snapshot), self.run().to_string());
-        blocking(move || checked.check(&run)).await?;
-        if let Some(manifest) = self.serving(&snapshot.header).await? {
-            return Ok(Saved {
-                manifest,
-                by: SavedBy::Another,
-            });
+        if let Some(saved) = self.prepare(snapshot).await? {
+            return Ok(saved);
         }
         let shards = self
             .upload(snapshot, snapshot.plan_shards(shard_bytes_max))
@@ -73,16 +73,39 @@ impl RunStore {
         self.commit(&snapshot.header, shards).await
     }
 
-    /// Writes some of a snapshot's shards. Members with the same state can each
-    /// write a part of [`Snapshot::plan_shards`] and one of them commits all.
-    pub async fn upload(
+    /// Checks what is to be saved; and whether there is nothing left to do.
+    pub async fn prepare(&self, snapshot: &Arc<Snapshot>) -> Result<Option<Saved>, SaveError> {
+        let (checked, run) = (Arc::clone(snapshot), self.run().to_string());
+        blocking(move || checked.check(&run)).await?;
+        let serving = self.serving(&snapshot.header).await?;
+        Ok(serving.map(|manifest| Saved {
+            manifest,
+            by: SavedBy::Another,
+        }))
+    }
+
+    /// Writes some of a state's shards. Members with the same state can each
+    /// write a part of [`Extents::plan_shards`](super::Extents::plan_shards) and
+    /// one of them commits all.
+    pub async fn upload<T: Tensors>(
         &self,
-        snapshot: &Arc<Snapshot>,
+        source: &Arc<T>,
         shards: Vec<PlannedShard>,
     ) -> Result<Vec<ShardEntry>, SaveError> {
-        let uploads = shards.into_iter().map(|planned| {
-            let (this, snapshot) = (self.clone(), Arc::clone(snapshot));
-            async move { this.upload_one(snapshot, planned).await }
+        let alone = shards.into_iter().map(|planned| (planned, None)).collect();
+        self.complete(source, alone).await
+    }
+
+    /// Sees to it that these shards are in the store: what another member says
+    /// it has written is taken if it is what `source` gives, else written here.
+    pub async fn complete<T: Tensors>(
+        &self,
+        source: &Arc<T>,
+        shards: Vec<(PlannedShard, Option<Offer>)>,
+    ) -> Result<Vec<ShardEntry>, SaveError> {
+        let uploads = shards.into_iter().map(|(planned, offer)| {
+            let (this, source) = (self.clone(), Arc::clone(source));
+            async move { this.complete_one(source, planned, offer).await }
         });
         stream::iter(uploads)
             .buffered(self.store.parallel_max())
@@ -90,14 +113,47 @@ impl RunStore {
             .await
     }
 
-    async fn upload_one(
+    async fn complete_one<T: Tensors>(
         &self,
-        snapshot: Arc<Snapshot>,
+        source: Arc<T>,
         planned: PlannedShard,
+        offer: Option<Offer>,
     ) -> Result<ShardEntry, SaveError> {
-        let (run, step) = (self.run().to_string(), snapshot.header.step);
-        let built = blocking(move || shard::build(&snapshot, &planned)).await;
-        let (bytes, entry) = built.map_err(|reason| SaveError::Invalid { run, step, reason })?;
+        let (run, step) = (self.run().to_string(), source.origin().step);
+        let (shard, tensors) = (planned.clone(), Arc::clone(&source));
+        let built = blocking(move || shard::build(&*tensors, &shard)).await;
+        let (bytes, ours) = built.map_err(|reason| SaveError::Invalid { run, step, reason })?;
+        if let Some(offer) = offer {
+            let key = shard::key(&source.origin(), &offer.writer, &planned, &ours.sha256);
+            let theirs = ShardEntry {
+                key,
+                ..ours.clone()
+            };
+            if self.accepts(&theirs, &offer).await? {
+                return Ok(theirs);
+            }
+        }
+        self.upload_one(bytes, ours).await
+    }
+
+    /// Whether the other's shard is the one that we would write, and is there.
+    async fn accepts(&self, expected: &ShardEntry, offer: &Offer) -> Result<bool, SaveError> {
+        let key = self.key(&expected.key);
+        let reason = if offer.sha256 != expected.sha256 {
+            "holds other values than ours"
+        } else {
+            match self.store.head(&key).await {
+                Ok(found) if found.size == expected.bytes => return Ok(true),
+                Ok(_) => "is of another length",
+                Err(error) if error.is_missing() => "is not there",
+                Err(error) => return Err(error.into()),
+            }
+        };
+        tracing::warn!(key, writer = offer.writer, "their shard {reason}");
+        Ok(false)
+    }
+
+    async fn upload_one(&self, bytes: Bytes, entry: ShardEntry) -> Result<ShardEntry, SaveError> {
         let key = self.key(&entry.key);
         let mut found = None;
         for _ in 0..REWRITES_MAX {

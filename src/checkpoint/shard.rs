@@ -13,7 +13,8 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use super::digest::{little_endian, sha256};
-use super::snapshot::{Header, NamedTensor, Snapshot};
+use super::share::{Extent, Origin, Tensors};
+use super::snapshot::NamedTensor;
 
 /// The key of our metadata in a safetensors header. One key only: the library
 /// writes several in a random order, and equal content should be equal bytes.
@@ -64,56 +65,48 @@ pub struct PlannedShard {
     pub(super) index: u32,
     /// Shards of this part.
     pub(super) count: u32,
-    /// Indices into the part's list of tensors.
-    tensors: Vec<usize>,
+    /// Names of the part's tensors that are in it.
+    pub(super) tensors: Vec<String>,
+    /// Bytes of their values.
+    pub(super) bytes: usize,
 }
 
-impl Snapshot {
-    /// Cuts the tensors into shards of at most `shard_bytes_max` bytes of values;
-    /// a larger tensor gets a shard of its own. Pure: every process that holds
-    /// the snapshot cuts alike, so they can share the upload.
-    pub fn plan_shards(&self, shard_bytes_max: usize) -> Vec<PlannedShard> {
-        let mut shards = plan(Part::Weights, &self.weights, shard_bytes_max);
-        shards.extend(plan(Part::Optimizer, &self.optimizer, shard_bytes_max));
-        shards
+impl PlannedShard {
+    /// What tells it from the state's other shards.
+    pub fn place(&self) -> (Part, u32) {
+        (self.part, self.index)
     }
 
-    pub(super) fn part(&self, part: Part) -> &[NamedTensor] {
-        match part {
-            Part::Weights => &self.weights,
-            Part::Optimizer => &self.optimizer,
-        }
+    /// Whether this tensor's values are in it.
+    pub fn holds(&self, part: Part, tensor: &str) -> bool {
+        let name = |name: &String| name.as_bytes().cmp(tensor.as_bytes());
+        self.part == part && self.tensors.binary_search_by(name).is_ok()
     }
 }
 
-fn plan(part: Part, tensors: &[NamedTensor], shard_bytes_max: usize) -> Vec<PlannedShard> {
-    let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by_key(|&index| tensors[index].name.as_bytes());
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut room = 0;
-    for index in order {
-        let bytes = tensors[index].byte_len();
-        match groups.last_mut() {
-            Some(group) if bytes <= room => {
-                group.push(index);
-                room -= bytes;
+/// Cuts a part between its tensors.
+pub(super) fn plan(part: Part, tensors: &[Extent], shard_bytes_max: usize) -> Vec<PlannedShard> {
+    let mut order: Vec<&Extent> = tensors.iter().collect();
+    order.sort_by_key(|tensor| tensor.name.as_bytes());
+    let mut shards: Vec<PlannedShard> = Vec::new();
+    for tensor in order {
+        match shards.last_mut() {
+            Some(shard) if shard.bytes + tensor.bytes <= shard_bytes_max => {
+                shard.tensors.push(tensor.name.clone());
+                shard.bytes += tensor.bytes;
             }
-            _ => {
-                groups.push(vec![index]);
-                room = shard_bytes_max.saturating_sub(bytes);
-            }
+            _ => shards.push(PlannedShard {
+                part,
+                index: shards.len() as u32,
+                count: 0,
+                tensors: vec![tensor.name.clone()],
+                bytes: tensor.bytes,
+            }),
         }
     }
-    let count = groups.len() as u32;
-    let shards = groups.into_iter().zip(0..);
+    let count = shards.len() as u32;
+    shards.iter_mut().for_each(|shard| shard.count = count);
     shards
-        .map(|(tensors, index)| PlannedShard {
-            part,
-            index,
-            count,
-            tensors,
-        })
-        .collect()
 }
 
 /// Values of a tensor as safetensors wants them.
@@ -182,34 +175,43 @@ pub(super) fn round_of(key: &str) -> Option<u64> {
     round.parse().ok()
 }
 
-/// A shard's bytes and its entry for the manifest.
-pub(super) fn build(
-    snapshot: &Snapshot,
-    shard: &PlannedShard,
-) -> Result<(Bytes, ShardEntry), String> {
-    let header: &Header = &snapshot.header;
-    let metadata = serde_json::json!({
-        "run": header.identity.run,
-        "identity": header.identity.hash(),
-        "part": shard.part,
-        "round": header.round,
-        "step": header.step,
-    });
-    let part = snapshot.part(shard.part);
-    let tensors = shard.tensors.iter().map(|&index| &part[index]);
-    let bytes = encode(tensors, &metadata).map_err(|error| error.to_string())?;
-    let digest = sha256(&bytes);
-    let key = format!(
-        "{}/{}/{}-{:05}-of-{:05}-{}.safetensors",
-        folder(header.step, header.round),
-        header.writer,
+/// The key of a shard that `writer` has written, of this content.
+pub(super) fn key(origin: &Origin, writer: &str, shard: &PlannedShard, sha256: &str) -> String {
+    format!(
+        "{}/{writer}/{}-{:05}-of-{:05}-{}.safetensors",
+        folder(origin.step, origin.round),
         shard.part.name(),
         shard.index,
         shard.count,
-        &digest[..16],
-    );
+        &sha256[..16],
+    )
+}
+
+/// A shard's bytes and its entry for the manifest.
+pub(super) fn build(
+    source: &impl Tensors,
+    shard: &PlannedShard,
+) -> Result<(Bytes, ShardEntry), String> {
+    let origin = source.origin();
+    let metadata = serde_json::json!({
+        "run": origin.identity.run,
+        "identity": origin.identity.hash(),
+        "part": shard.part,
+        "round": origin.round,
+        "step": origin.step,
+    });
+    let part = source.part(shard.part).iter();
+    let by_name: HashMap<&str, &NamedTensor> = part.map(|t| (t.name.as_str(), t)).collect();
+    let tensor = |name: &String| {
+        let found = by_name.get(name.as_str()).copied();
+        found.ok_or_else(|| format!("it lacks the tensor {name}"))
+    };
+    let tensors = shard.tensors.iter().map(tensor);
+    let tensors: Vec<&NamedTensor> = tensors.collect::<Result<_, _>>()?;
+    let bytes = encode(tensors, &metadata).map_err(|error| error.to_string())?;
+    let digest = sha256(&bytes);
     let entry = ShardEntry {
-        key,
+        key: key(&origin, origin.writer, shard, &digest),
         part: shard.part,
         index: shard.index,
         count: shard.count,
@@ -249,12 +251,9 @@ fn sorted_indices<'a>(shards: impl Iterator<Item = &'a ShardEntry>) -> Vec<u32> 
 mod tests {
     use super::*;
 
-    fn tensor(name: &str, values: usize) -> NamedTensor {
-        NamedTensor {
-            name: name.into(),
-            shape: vec![values],
-            data: vec![1.0; values],
-        }
+    fn tensor(name: &str, values: usize) -> Extent {
+        let (name, bytes) = (name.into(), 4 * values);
+        Extent { name, bytes }
     }
 
     #[test]
@@ -266,15 +265,15 @@ mod tests {
             tensor("d", 2),
             tensor("e", 0),
         ];
-        let cut = |max| -> Vec<Vec<usize>> {
+        let cut = |max| -> Vec<String> {
             plan(Part::Weights, &tensors, max)
                 .into_iter()
-                .map(|shard| shard.tensors)
+                .map(|shard| shard.tensors.concat())
                 .collect()
         };
-        assert_eq!(cut(16), [vec![1], vec![2], vec![0, 3, 4]]);
-        assert_eq!(cut(1 << 20), [vec![1, 2, 0, 3, 4]]);
-        assert_eq!(cut(0), [vec![1], vec![2], vec![0], vec![3, 4]]);
+        assert_eq!(cut(16), ["a", "b", "cde"]);
+        assert_eq!(cut(1 << 20), ["abcde"]);
+        assert_eq!(cut(0), ["a", "b", "c", "d", "e"]);
         assert!(plan(Part::Weights, &[], 16).is_empty());
     }
 

@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::digest::{exact_metrics, weights_sha256};
 use super::error::SaveError;
 use super::identity::Identity;
+use super::shard::{Part, PlannedShard};
+use super::share::{Extent, Extents, Origin, Tensors};
 use super::store::valid_id;
 
 /// One named tensor of f32 values in row-major order.
@@ -100,11 +102,40 @@ pub(super) fn digest_of(weights: &[NamedTensor]) -> String {
     )
 }
 
+impl Tensors for Snapshot {
+    fn origin(&self) -> Origin<'_> {
+        let header = &self.header;
+        Origin {
+            identity: &header.identity,
+            writer: &header.writer,
+            round: header.round,
+            step: header.step,
+        }
+    }
+
+    fn part(&self, part: Part) -> &[NamedTensor] {
+        match part {
+            Part::Weights => &self.weights,
+            Part::Optimizer => &self.optimizer,
+        }
+    }
+}
+
 impl Snapshot {
     /// Bytes of all values.
     pub fn byte_len(&self) -> usize {
         let tensors = self.weights.iter().chain(&self.optimizer);
         tensors.map(NamedTensor::byte_len).sum()
+    }
+
+    /// Its shards: [`Extents::plan_shards`].
+    pub fn plan_shards(&self, shard_bytes_max: usize) -> Vec<PlannedShard> {
+        let extents = |tensors: &[NamedTensor]| tensors.iter().map(Extent::of).collect();
+        let extents = Extents {
+            weights: extents(&self.weights),
+            optimizer: extents(&self.optimizer),
+        };
+        extents.plan_shards(shard_bytes_max)
     }
 
     /// Checks that the snapshot belongs to `run` and is consistent with itself,

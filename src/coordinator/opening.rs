@@ -308,8 +308,11 @@ async fn begin_fork(
             problem: problem.to_string(),
         })?;
     let forked: Snapshot = forked;
-    run.save(&std::sync::Arc::new(forked), super::driver::SHARD_BYTES_MAX)
-        .await?;
+    run.save(
+        &std::sync::Arc::new(forked),
+        crate::checkpoint::SHARD_BYTES_MAX,
+    )
+    .await?;
     Ok(())
 }
 

@@ -374,6 +374,9 @@ impl Process {
                 self.engine.jobs.push_back(Job::Apply { task, round, sum });
             }
             Command::Save { last } => self.engine.jobs.push_back(Job::Save { last }),
+            // A state of a few numbers is the first one's to write.
+            Command::SaveTogether { members } if members[0] != self.id => {}
+            Command::SaveTogether { .. } => self.engine.jobs.push_back(Job::Save { last: false }),
             Command::Exit(reason) => self.exit(env, reason),
             exchange => self.peer_command(env, exchange),
         }

@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
+pub(super) use crate::checkpoint::unhex;
+
 /// Lower-case hex.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -11,20 +13,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// The 32 bytes of a digest in hex; `None` when it is none.
-pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != 32 || !rest.is_empty() {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        let digit = |&c: &u8| (c as char).to_digit(16);
-        *byte = (digit(high)? * 16 + digit(low)?) as u8;
-    }
-    Some(bytes)
 }
 
 /// Feeds a hash with little-endian values.

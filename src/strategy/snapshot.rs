@@ -1,5 +1,6 @@
 //! The state as a checkpoint keeps it, and back.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -8,10 +9,14 @@ use serde_json::Value;
 use super::hash::{hex, unhex};
 use super::plan::Plan;
 use super::state::TrainState;
-use crate::checkpoint::{NamedTensor, Snapshot};
+use crate::checkpoint::{Extent, Extents, NamedTensor, Part, Snapshot};
 use crate::job::CourseState;
 use crate::job::course::StateError;
 use crate::optim;
+
+/// Values of an optimizer's buffer that are one tensor in a checkpoint. Longer
+/// buffers are cut, so that their parts can be in several shards.
+const PIECE_VALUES: usize = 1 << 20;
 
 /// The parts of a [`Snapshot`] that the state fills; the rest of its header
 /// (identity, generation, writer, counters) is for who writes it.
@@ -29,7 +34,7 @@ pub struct SavedState {
     pub weights_sha256: String,
     /// The parameters in layout order.
     pub weights: Vec<NamedTensor>,
-    /// The optimizer's buffers, flat in layout order.
+    /// The optimizer's buffers, flat in layout order; long ones in pieces.
     pub optimizer: Vec<NamedTensor>,
     /// Course, the optimizer's scalars and the digest chain.
     pub state: Value,
@@ -105,27 +110,64 @@ impl TrainState {
             epoch: self.course.step / plan.course.steps_per_epoch(),
             state_digest: self.digest(plan),
             weights_sha256: self.weights_sha256(plan),
-            weights: plan
-                .layout
-                .iter()
-                .map(|parameter| NamedTensor {
-                    name: parameter.name.clone(),
-                    shape: parameter.shape.clone(),
-                    data: self.weights[parameter.range.clone()].to_vec(),
-                })
-                .collect(),
-            optimizer: self
-                .optimizer
-                .buffers()
-                .into_iter()
-                .map(|(name, values)| NamedTensor {
-                    name: name.to_owned(),
-                    shape: vec![values.len()],
-                    data: values.to_vec(),
-                })
-                .collect(),
+            weights: self.weights_where(plan, |_| true),
+            optimizer: self.optimizer_where(|_| true),
             state: serde_json::to_value(rest).expect("the state is plain data"),
         }
+    }
+
+    /// Copies only those of the tensors that are wanted, weights and optimizer.
+    pub fn save_some(
+        &self,
+        plan: &Plan,
+        wanted: impl Fn(Part, &str) -> bool,
+    ) -> [Vec<NamedTensor>; 2] {
+        [
+            self.weights_where(plan, |name| wanted(Part::Weights, name)),
+            self.optimizer_where(|name| wanted(Part::Optimizer, name)),
+        ]
+    }
+
+    /// The tensors that [`save`](TrainState::save) copies, without their values.
+    pub fn extents(&self, plan: &Plan) -> Extents {
+        let extent = |name: String, values: usize| Extent {
+            name,
+            bytes: 4 * values,
+        };
+        let weights = plan.layout.iter();
+        let weights = weights.map(|p| extent(p.name.clone(), p.range.len()));
+        let optimizer = self.optimizer.buffers().into_iter();
+        let optimizer = optimizer.flat_map(|(name, values)| pieces(name, values, PIECE_VALUES));
+        Extents {
+            weights: weights.collect(),
+            optimizer: optimizer
+                .map(|(name, values)| extent(name, values.len()))
+                .collect(),
+        }
+    }
+
+    fn weights_where(&self, plan: &Plan, wanted: impl Fn(&str) -> bool) -> Vec<NamedTensor> {
+        let wanted = plan.layout.iter().filter(|p| wanted(&p.name));
+        wanted
+            .map(|parameter| NamedTensor {
+                name: parameter.name.clone(),
+                shape: parameter.shape.clone(),
+                data: self.weights[parameter.range.clone()].to_vec(),
+            })
+            .collect()
+    }
+
+    fn optimizer_where(&self, wanted: impl Fn(&str) -> bool) -> Vec<NamedTensor> {
+        let buffers = self.optimizer.buffers().into_iter();
+        let pieces = buffers.flat_map(|(name, values)| pieces(name, values, PIECE_VALUES));
+        pieces
+            .filter(|(name, _)| wanted(name))
+            .map(|(name, values)| NamedTensor {
+                name,
+                shape: vec![values.len()],
+                data: values.to_vec(),
+            })
+            .collect()
     }
 
     /// The state that was saved, checked against its digest.
@@ -241,9 +283,91 @@ fn restore_optimizer(
     tensors: &[NamedTensor],
     scalars: &[(&str, u64)],
 ) -> Result<(), optim::RestoreError> {
-    let buffers: Vec<_> = tensors
+    let joined = joined(tensors);
+    let buffers: Vec<_> = joined
         .iter()
-        .map(|tensor| (tensor.name.as_str(), tensor.data.as_slice()))
+        .map(|(name, values)| (*name, &**values))
         .collect();
     state.optimizer.restore(&buffers, scalars)
+}
+
+/// A buffer as one tensor of its name, or in pieces `name#00000`, `name#00001`...
+fn pieces<'a>(
+    name: &'a str,
+    values: &'a [f32],
+    piece: usize,
+) -> impl Iterator<Item = (String, &'a [f32])> {
+    let whole = (values.len() <= piece).then(|| (name.to_owned(), values));
+    let cut = if whole.is_some() { &[] } else { values };
+    let cut = cut.chunks(piece).enumerate();
+    let cut = cut.map(move |(at, values)| (format!("{name}#{at:05}"), values));
+    whole.into_iter().chain(cut)
+}
+
+/// The buffers that were cut into these pieces, which come in order of names.
+/// What can't be a piece keeps its name, and is refused by it.
+fn joined(tensors: &[NamedTensor]) -> Vec<(&str, Cow<'_, [f32]>)> {
+    let mut buffers: Vec<(&str, Cow<'_, [f32]>)> = Vec::new();
+    let mut next = 0;
+    for NamedTensor { name, data, .. } in tensors {
+        let piece = name.rsplit_once('#');
+        let piece = piece.and_then(|(buffer, at)| Some((buffer, at.parse::<usize>().ok()?)));
+        match (piece, buffers.last_mut()) {
+            (Some((buffer, 0)), _) => {
+                buffers.push((buffer, data.into()));
+                next = 1;
+            }
+            (Some((buffer, at)), Some((last, values))) if *last == buffer && at == next => {
+                values.to_mut().extend_from_slice(data);
+                next += 1;
+            }
+            _ => {
+                buffers.push((name, data.into()));
+                next = usize::MAX;
+            }
+        }
+    }
+    buffers
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tensors(name: &str, values: &[f32], piece: usize) -> Vec<NamedTensor> {
+        let pieces = pieces(name, values, piece);
+        let tensor = |(name, values): (String, &[f32])| NamedTensor {
+            name,
+            shape: vec![values.len()],
+            data: values.to_vec(),
+        };
+        pieces.map(tensor).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn buffers_come_back_from_their_pieces(
+            m in prop::collection::vec(0f32..1.0, 0..50),
+            v in prop::collection::vec(0f32..1.0, 0..50),
+            piece in 1usize..60,
+        ) {
+            let cut = [tensors("m", &m, piece), tensors("v", &v, piece)].concat();
+            prop_assert!(cut.iter().all(|t| t.data.len() <= piece));
+            prop_assert!(cut.is_sorted_by(|a, b| a.name < b.name), "as shards order them");
+            let joined = joined(&cut);
+            prop_assert_eq!(joined.len(), 2);
+            prop_assert_eq!((joined[0].0, &*joined[0].1), ("m", &m[..]));
+            prop_assert_eq!((joined[1].0, &*joined[1].1), ("v", &v[..]));
+        }
+    }
+
+    #[test]
+    fn a_piece_that_is_missing_is_not_passed_over() {
+        let mut cut = tensors("m", &[1.0, 2.0, 3.0], 1);
+        cut.remove(1);
+        let names: Vec<&str> = joined(&cut).iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["m", "m#00002"]);
+    }
 }

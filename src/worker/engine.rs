@@ -5,6 +5,8 @@
 //! gradient, an update, a copy of it for a checkpoint) is done here, in the
 //! order in which it was asked for.
 
+mod saving;
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,14 +20,14 @@ use super::inject::{Faults, Point};
 use super::records::{self, Reported};
 use super::rounding::RoundedToZero;
 use super::saver::Saver;
-use super::trailer::StateDigest;
+use super::trailer::{StateDigest, Written};
 use crate::checkpoint::RunStore;
 use crate::exact::{SumDigest, Totals};
 use crate::job::Kind;
 use crate::job::course::{Decision, StopReason};
 use crate::strategy::{Devices, Partial, Plan, Replicas, Stop, TrainState};
 use crate::world::member::{Next, Task};
-use crate::world::{Generation, Round};
+use crate::world::{Generation, Round, WorkerId};
 
 /// What the driver asks for.
 pub(super) enum Ask {
@@ -47,6 +49,12 @@ pub(super) enum Ask {
     },
     Save {
         last: bool,
+        generation: Generation,
+    },
+    /// Our part of what these write together, ranked.
+    SaveTogether {
+        rank: usize,
+        members: Vec<WorkerId>,
         generation: Generation,
     },
 }
@@ -151,6 +159,20 @@ impl Engine {
         }
     }
 
+    /// A complete trailer told of these shards.
+    pub fn shards_told(&self, written: &[Written]) {
+        if let Some(saver) = &self.saver {
+            saver.told(written);
+        }
+    }
+
+    /// These exchange sums from now on.
+    pub fn members_are(&self, members: Vec<WorkerId>) {
+        if let Some(saver) = &self.saver {
+            saver.members_are(members);
+        }
+    }
+
     /// Asks; the answers come in the same order. Nothing comes of it after the
     /// engine has failed.
     pub fn ask(&self, ask: Ask) {
@@ -211,7 +233,15 @@ impl Worker {
             }
             Ask::Apply { task, sum, totals } => self.apply(task, sum, &totals).map(Some),
             Ask::Save { last, generation } => {
-                self.save(last, generation)?;
+                self.save(last, generation, None)?;
+                Ok(None)
+            }
+            Ask::SaveTogether {
+                rank,
+                members,
+                generation,
+            } => {
+                self.save_together(rank, &members, generation)?;
                 Ok(None)
             }
         }
@@ -381,17 +411,6 @@ impl Worker {
         });
         self.faults.reached(Point::Applied, &kind);
         Ok(Answer::Applied { task, sum, done })
-    }
-
-    /// Copies the state and leaves the writing to the saver.
-    fn save(&mut self, last: bool, generation: Generation) -> Result<(), EngineError> {
-        let Some(state) = &self.state else {
-            return Err(EngineError::NoState);
-        };
-        let saved = state.save(&self.plan);
-        let metrics = records::metrics(&self.plan, state);
-        self.saver.save(saved, metrics, last, self.best, generation);
-        Ok(())
     }
 }
 

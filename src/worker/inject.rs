@@ -45,7 +45,8 @@ pub(super) enum Point {
     Apply,
     /// After it was applied.
     Applied,
-    /// After a checkpoint's shards were uploaded, before its manifest.
+    /// After our shards of a checkpoint were uploaded, before anybody hears of
+    /// them and before its manifest.
     Uploaded,
     /// After a checkpoint's manifest was committed.
     Committed,
@@ -134,11 +135,6 @@ impl Faults {
     /// How slow computing is to be.
     pub fn pace(&self) -> Option<Pace> {
         self.pace
-    }
-
-    /// Whether one waits for a checkpoint's shards.
-    pub fn strikes_checkpoints(&self) -> bool {
-        self.faults.iter().any(|f| f.point == Point::Uploaded)
     }
 
     /// The share is computed: `then` tells of it, once nothing holds it back

@@ -30,6 +30,7 @@ mod signals;
 mod steps;
 mod sums;
 mod trailer;
+mod uploads;
 
 pub use config::{Config, DevicesChoice};
 pub(crate) use signals::SIGNAL_ECHO;
@@ -176,9 +177,9 @@ fn join(
         ..plan.identity()
     };
     let saver = Saver::new(
+        me,
         run.clone(),
         identity,
-        format!("worker-{}", me.0),
         runtime.handle().clone(),
         faults.clone(),
         inputs.clone(),

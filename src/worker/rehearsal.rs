@@ -198,7 +198,7 @@ impl StandIn {
                     }
                     continue;
                 }
-                Ask::Save { .. } => continue,
+                Ask::Save { .. } | Ask::SaveTogether { .. } => continue,
             };
             let _ = self.answers.send(Input::Engine(answer));
         }

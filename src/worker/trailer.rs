@@ -1,12 +1,13 @@
-//! What rides with a sum: exact totals, votes for a planned change, and the
-//! members' state digests.
+//! What rides with a sum: exact totals, votes for a planned change, the members'
+//! state digests, and which shards of a checkpoint they have written.
 //!
-//! The totals are part of the sum; votes and digests are attached when a
-//! contribution is sent and don't survive a change of generation.
+//! The totals are part of the sum; the rest is attached when a contribution is
+//! sent and doesn't survive a change of generation. Whoever has written a shard
+//! says so again until a complete trailer has carried it.
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Part};
 use crate::exact::{MergeError, Totals, TotalsError};
 use crate::world::membership::{Drift, HeldState};
 use crate::world::{Generation, Round, WorkerId};
@@ -25,6 +26,19 @@ pub(super) struct Held {
     pub by: Vec<WorkerId>,
 }
 
+/// A shard of a checkpoint that a member has put into the store. Its key follows
+/// from this and the plan of shards, which all members share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub by: WorkerId,
+    /// The last round in the state.
+    pub round: u64,
+    pub part: Part,
+    pub index: u32,
+    /// Of the shard's bytes.
+    pub sha256: [u8; 32],
+}
+
 /// One member's trailer, or the sum of several.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Trailer {
@@ -37,6 +51,8 @@ pub(super) struct Trailer {
     /// The newest round after which all members have held the same, as far as
     /// any of them knows.
     pub agreed: u64,
+    /// Shards that members have written.
+    pub written: Vec<Written>,
 }
 
 /// Trailers that can't be.
@@ -44,8 +60,10 @@ pub(super) struct Trailer {
 pub(super) enum TrailerError {
     #[error("its trailer is cut short")]
     Short,
-    #[error("its trailer names {0} changes or digests")]
+    #[error("its trailer names {0} changes, digests or shards")]
     TooMany(u32),
+    #[error("its trailer names a shard of an unknown part")]
+    Part,
     #[error("its totals make no sense: {0}")]
     Totals(#[from] TotalsError),
     #[error("its trailer is of another model: {metrics} metrics, {parameters} parameters")]
@@ -54,7 +72,7 @@ pub(super) enum TrailerError {
     Share,
     #[error("its trailer counts more than its micro-batches can hold")]
     Excess,
-    #[error("its trailer votes for several")]
+    #[error("its trailer votes or speaks for several")]
     Votes,
 }
 
@@ -82,6 +100,10 @@ impl Shape {
 
 /// One change is pending at a time; a few may be in flight.
 const ENTRIES_MAX: u32 = 64;
+/// Shards that one member tells of at a time.
+pub(super) const WRITTEN_OF_ONE_MAX: usize = 32;
+/// Of all members in one round, 27 KB; who finds no room comes again.
+const WRITTEN_MAX: usize = 512;
 /// No world has more members.
 const HOLDERS_MAX: u32 = 1 << 16;
 
@@ -92,6 +114,7 @@ impl Trailer {
             votes: BTreeMap::new(),
             digests: Vec::new(),
             agreed: 0,
+            written: Vec::new(),
         }
     }
 
@@ -113,6 +136,8 @@ impl Trailer {
             }
         }
         self.agreed = self.agreed.max(other.agreed);
+        let room = WRITTEN_MAX.saturating_sub(self.written.len());
+        self.written.extend(other.written.iter().take(room));
         Ok(())
     }
 
@@ -166,6 +191,14 @@ impl Trailer {
             held.by.iter().for_each(|w| bytes.extend(w.0.to_le_bytes()));
         }
         bytes.extend(self.agreed.to_le_bytes());
+        bytes.extend((self.written.len() as u32).to_le_bytes());
+        for written in &self.written {
+            bytes.extend(written.by.0.to_le_bytes());
+            bytes.extend(written.round.to_le_bytes());
+            bytes.push(written.part as u8);
+            bytes.extend(written.index.to_le_bytes());
+            bytes.extend(written.sha256);
+        }
         bytes
     }
 
@@ -174,7 +207,7 @@ impl Trailer {
         let (totals, rest) = bytes.split_at_checked(length).ok_or(TrailerError::Short)?;
         bytes = rest;
         let mut trailer = Trailer::new(Totals::from_bytes(totals)?);
-        for _ in 0..count(&mut bytes)? {
+        for _ in 0..count(&mut bytes, ENTRIES_MAX)? {
             let incarnation = u32::from_le_bytes(take(&mut bytes)?);
             let counter = u32::from_le_bytes(take(&mut bytes)?);
             let votes = u32::from_le_bytes(take(&mut bytes)?);
@@ -186,21 +219,20 @@ impl Trailer {
                 votes,
             );
         }
-        for _ in 0..count(&mut bytes)? {
+        for _ in 0..count(&mut bytes, ENTRIES_MAX)? {
             let round = u64::from_le_bytes(take(&mut bytes)?);
             let sha256 = take(&mut bytes)?;
-            let holders = u32::from_le_bytes(take(&mut bytes)?);
-            if holders > HOLDERS_MAX {
-                return Err(TrailerError::TooMany(holders));
-            }
             let mut by = Vec::new();
-            for _ in 0..holders {
+            for _ in 0..count(&mut bytes, HOLDERS_MAX)? {
                 by.push(WorkerId(u64::from_le_bytes(take(&mut bytes)?)));
             }
             let digest = StateDigest { round, sha256 };
             trailer.digests.push(Held { digest, by });
         }
         trailer.agreed = u64::from_le_bytes(take(&mut bytes)?);
+        for _ in 0..count(&mut bytes, WRITTEN_MAX as u32)? {
+            trailer.written.push(written(&mut bytes)?);
+        }
         Ok(trailer)
     }
 }
@@ -240,8 +272,10 @@ impl Trailer {
     /// What is wrong with it.
     pub fn is_ones(&self, member: WorkerId) -> Result<(), TrailerError> {
         let one_vote = self.votes.len() <= 1 && self.votes.values().all(|n| *n == 1);
-        let its_own = self.digests.iter().all(|held| held.by == [member]);
-        if one_vote && its_own && self.digests.len() <= 1 {
+        let its_own = self.digests.iter().all(|held| held.by == [member])
+            && self.written.iter().all(|written| written.by == member);
+        let few = self.digests.len() <= 1 && self.written.len() <= WRITTEN_OF_ONE_MAX;
+        if one_vote && its_own && few {
             Ok(())
         } else {
             Err(TrailerError::Votes)
@@ -249,9 +283,24 @@ impl Trailer {
     }
 }
 
-fn count(bytes: &mut &[u8]) -> Result<u32, TrailerError> {
+fn written(bytes: &mut &[u8]) -> Result<Written, TrailerError> {
+    let by = WorkerId(u64::from_le_bytes(take(bytes)?));
+    let round = u64::from_le_bytes(take(bytes)?);
+    let [part] = take(bytes)?;
+    let parts = [Part::Weights, Part::Optimizer];
+    let part = parts.into_iter().find(|known| *known as u8 == part);
+    Ok(Written {
+        by,
+        round,
+        part: part.ok_or(TrailerError::Part)?,
+        index: u32::from_le_bytes(take(bytes)?),
+        sha256: take(bytes)?,
+    })
+}
+
+fn count(bytes: &mut &[u8], most: u32) -> Result<u32, TrailerError> {
     let count = u32::from_le_bytes(take(bytes)?);
-    if count > ENTRIES_MAX {
+    if count > most {
         Err(TrailerError::TooMany(count))
     } else {
         Ok(count)
@@ -265,111 +314,4 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], TrailerError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn trailer(micro_batch: u32, change: u32, sha: u8) -> Trailer {
-        let mut totals = Totals::new(1, 2);
-        totals.add_empty(micro_batch);
-        let mut trailer = Trailer::new(totals);
-        trailer.votes.insert(
-            Generation {
-                incarnation: 1,
-                counter: change,
-            },
-            1,
-        );
-        let digest = StateDigest {
-            round: 100,
-            sha256: [sha; 32],
-        };
-        let by = vec![WorkerId(u64::from(micro_batch))];
-        trailer.digests.push(Held { digest, by });
-        trailer
-    }
-
-    #[test]
-    fn votes_are_counted_and_equal_digests_kept_once() {
-        let mut sum = trailer(0, 7, 1);
-        sum.merge(&trailer(1, 7, 1)).unwrap();
-        assert_eq!(sum.votes.values().collect::<Vec<_>>(), [&2]);
-        assert_eq!(sum.digests.len(), 1);
-        assert_eq!(sum.drift(), None);
-        assert_eq!(sum.agreed_by(2).map(|state| state.round), Some(100));
-        assert_eq!(sum.agreed_by(3), None);
-        assert_eq!(Trailer::from_bytes(&sum.to_bytes()).unwrap(), sum);
-    }
-
-    #[test]
-    fn members_with_different_states_after_a_round_are_noticed() {
-        let mut sum = trailer(0, 7, 1);
-        let mut other = trailer(1, 7, 2);
-        other.agreed = 90;
-        sum.merge(&other).unwrap();
-        sum.merge(&trailer(2, 7, 1)).unwrap();
-        assert_eq!(Trailer::from_bytes(&sum.to_bytes()).unwrap(), sum);
-        let drift = sum.drift().unwrap();
-        assert_eq!((drift.round, drift.agreed), (Round(100), Round(90)));
-        let by: Vec<&[WorkerId]> = drift.states.iter().map(|s| &s.by[..]).collect();
-        assert_eq!(by, [&[WorkerId(0), WorkerId(2)][..], &[WorkerId(1)]]);
-        assert_eq!(sum.agreed_by(3), None);
-    }
-
-    #[test]
-    fn a_contribution_is_of_the_share_and_the_model_that_it_should_be_of() {
-        let shape = Shape {
-            values: 9,
-            metrics: 1,
-            parameters: 2,
-        };
-        let mut ours = trailer(3, 7, 1);
-        ours.totals.add_empty(5);
-        assert!(ours.covers(shape, [3, 5]).is_ok() && ours.is_ones(WorkerId(3)).is_ok());
-        assert!(ours.is_ones(WorkerId(4)).is_err(), "it speaks for another");
-        for other in [vec![3], vec![3, 5, 6], vec![3, 4]] {
-            assert!(matches!(
-                ours.covers(shape, other),
-                Err(TrailerError::Share)
-            ));
-        }
-        assert!(matches!(
-            ours.covers(shape.of_evaluation(), [3, 5]),
-            Err(TrailerError::Shape { .. })
-        ));
-        ours.merge(&trailer(4, 7, 1)).unwrap();
-        assert!(
-            matches!(ours.is_ones(WorkerId(3)), Err(TrailerError::Votes)),
-            "two votes of one"
-        );
-    }
-
-    #[test]
-    fn totals_that_no_gradients_add_up_to_are_refused_before_they_are_merged() {
-        let shape = Shape {
-            values: 9,
-            metrics: 1,
-            parameters: 2,
-        };
-        let absurd: [fn(&mut Totals); 4] = [
-            |totals| totals.weight = u64::MAX,
-            |totals| totals.loss = i64::MIN,
-            |totals| totals.metrics[0] = i64::MAX,
-            |totals| totals.parameters[1].rounded_to_zero = u64::MAX,
-        ];
-        for make_absurd in absurd {
-            let mut theirs = trailer(3, 7, 1);
-            make_absurd(&mut theirs.totals);
-            let theirs = Trailer::from_bytes(&theirs.to_bytes()).unwrap();
-            let refused = theirs.covers(shape, [3]);
-            assert!(matches!(refused, Err(TrailerError::Excess)), "{refused:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            let _ = Trailer::from_bytes(&bytes);
-        }
-    }
-}
+mod tests;

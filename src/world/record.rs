@@ -41,7 +41,7 @@ pub type FirstShares = BTreeMap<WorkerId, Vec<u32>>;
 pub struct GenerationRecord {
     /// Its number.
     pub generation: Generation,
-    /// Ranked: the first member sums the trailers and writes checkpoints.
+    /// Ranked: the first member sums the trailers and commits checkpoints.
     pub members: Ranked,
     /// The round that an Install's members complete first. Unused in a planned
     /// change, which takes effect when the votes say so.

@@ -10,6 +10,7 @@
 //! | `changes` | drained, joining, both, and losses in the middle of it |
 //! | `fleets` | all of them vanish |
 //! | `shadow` | a shadow writes the checkpoints and outlives the fleet |
+//! | `shares` | members write a large state's checkpoint together |
 //! | `coordinators` | the coordinator dies or freezes at the worst moments |
 //! | `crashes` | the same crash again and again |
 //! | `drifts` | a bit flips in the memory of one of them |
@@ -26,6 +27,7 @@ mod fleets;
 mod losses;
 mod random;
 mod shadow;
+mod shares;
 mod spares;
 mod worlds;
 

@@ -6,6 +6,7 @@ mod faults;
 mod records;
 mod retention;
 mod saving;
+mod sharing;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -32,8 +32,6 @@ use crate::world::membership::{Command, Event, Outcome, Settings, World};
 use crate::world::message::FromWorker;
 use crate::world::{Lead, Round, WorkerId};
 
-/// Shards of a checkpoint are at most this large, unless one tensor is.
-pub(crate) const SHARD_BYTES_MAX: usize = 256 << 20;
 /// How often time passes for the world.
 const TICK: Duration = Duration::from_millis(100);
 /// Findings that may wait.

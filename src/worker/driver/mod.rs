@@ -31,7 +31,8 @@ use super::saver::Saved;
 use super::session::{Said, Session};
 use super::steps::StepLog;
 use super::sums::PackedSum;
-use super::trailer::{Shape, StateDigest};
+use super::trailer::{Shape, StateDigest, Written};
+use super::uploads::Uploads;
 use crate::collective::{Frame, Link, PeerEvent, Side};
 use crate::exact::MicroBatchSet;
 use crate::job::Kind;
@@ -54,6 +55,8 @@ pub(super) enum Input {
     Peer(PeerEvent),
     Engine(Answer),
     Saved(Saved),
+    /// Shards of ours are in the store, of a checkpoint that another commits.
+    Written(Vec<Written>),
     /// Leave at a round boundary; why.
     Drain(String),
 }
@@ -96,6 +99,8 @@ pub(super) struct Driver {
     computing: Option<Task>,
     /// What the next contribution says about our state.
     pub(super) digest: Option<StateDigest>,
+    /// Which shards we have written, for whoever commits them.
+    pub(super) uploads: Uploads,
     /// The newest round after which all members were found to hold the same.
     pub(super) agreed: u64,
     /// What we contributed since.
@@ -152,6 +157,7 @@ impl Driver {
             stop: Stop::new(),
             computing: None,
             digest: None,
+            uploads: Uploads::default(),
             agreed: 0,
             repeats: Repeats::default(),
             alone: None,
@@ -207,6 +213,7 @@ impl Driver {
             Input::Peer(event) => self.peer(event),
             Input::Engine(answer) => self.answered(answer),
             Input::Saved(saved) => self.saved(saved),
+            Input::Written(written) => self.uploads.add(written),
             Input::Drain(reason) => {
                 if !std::mem::replace(&mut self.draining, true) {
                     self.event(Event::Drain { reason });
@@ -224,7 +231,13 @@ impl Driver {
                 .for_each(|command| self.command(command)),
             Err(violation) => tracing::warn!(%violation, "ignored"),
         }
-        if self.position() != before {
+        let now = self.position();
+        if now.0 != before.0 {
+            let members = self.member.record().map(|r| r.members.iter());
+            let members = members.into_iter().flatten().map(|m| m.id);
+            self.engine.members_are(members.collect());
+        }
+        if now != before {
             self.offer_held();
         }
     }
@@ -361,6 +374,7 @@ impl Driver {
                 self.peers.unfollow();
             }
             Command::Save { last } => self.save(last),
+            Command::SaveTogether { members } => self.save_together(members),
             Command::Exit(reason) => self.exit(reason),
         }
     }

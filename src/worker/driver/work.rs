@@ -8,17 +8,17 @@ use super::super::fault::Fault;
 use super::super::rounds::Rounds;
 use super::super::saver::Saved;
 use super::super::sums::PackedSum;
-use super::super::trailer::{Shape, StateDigest};
+use super::super::trailer::{Shape, StateDigest, Written};
 use super::{Driver, Input, RECORDS_KEPT};
 use crate::checkpoint;
 use crate::exact::Totals;
 use crate::job::Kind;
 use crate::strategy::Stop;
 use crate::wire::Record;
-use crate::world::Round;
 use crate::world::member::{Event, SumSource, Task};
 use crate::world::membership::Drift;
 use crate::world::message::FromWorker;
+use crate::world::{Round, WorkerId};
 
 impl Driver {
     pub(super) fn answered(&mut self, answer: Answer) {
@@ -32,6 +32,7 @@ impl Driver {
                 // An update that the restore overtook was of another state.
                 (self.kept, self.coming, self.alone) = (None, None, None);
                 self.digest = None;
+                self.uploads.forget();
                 // All that are told to restore come to this state; who follows is
                 // told by the others how far they agreed.
                 let all = self.member.must_restore(task);
@@ -229,12 +230,33 @@ impl Driver {
         self.engine.ask(Ask::Save { last, generation });
     }
 
+    pub(super) fn save_together(&mut self, members: Vec<WorkerId>) {
+        let Some(rank) = members.iter().position(|member| *member == self.me) else {
+            return;
+        };
+        if rank == 0 {
+            self.send_all_steps();
+        }
+        self.engine.ask(Ask::SaveTogether {
+            rank,
+            members,
+            generation: self.member.installed(),
+        });
+    }
+
+    /// All members have heard who has written which shards.
+    pub(super) fn shards_told(&mut self, written: &[Written]) {
+        self.uploads.told(written);
+        self.engine.shards_told(written);
+    }
+
     /// Members hold different states. The round comes to no end here: the
     /// coordinator tells everybody where to go back to.
     pub(super) fn drifted(&mut self, drift: Drift) {
         let (round, agreed) = (drift.round, drift.agreed);
         tracing::error!(%round, %agreed, "the members' states differ; waiting to be sent back");
         self.engine.forget_saves();
+        self.uploads.forget();
         self.repeats.states_differ();
         let drifted = Record::Drifted(drift);
         self.session.records(std::iter::once(&drifted));

@@ -256,6 +256,13 @@ pub enum Command {
         /// It is the last one of the run.
         last: bool,
     },
+    /// Write a checkpoint of the state as it is, together: each of these copies
+    /// a part of it, us among them, and the first one takes all that it needs to
+    /// go on without the others. A state too small for that is the first one's.
+    SaveTogether {
+        /// Ranked.
+        members: Vec<WorkerId>,
+    },
     /// Leave; nobody needs us.
     Exit(ReleaseReason),
 }

@@ -164,7 +164,9 @@ impl Member {
         self.has_last_sum = sum != SumSource::Partial || self.keeps_sums_of_its_own();
         self.exchange = None;
         let was_member = self.is_member();
-        if matches!(sum, SumSource::Partial | SumSource::Exchange) {
+        let exchanged = matches!(sum, SumSource::Partial | SumSource::Exchange);
+        let before = self.record.clone().filter(|_| checkpoint && exchanged);
+        if exchanged {
             self.enter_change_if_voted();
         }
         if let Some(record) = self.record.clone().filter(|_| self.has_subscribers()) {
@@ -175,15 +177,8 @@ impl Member {
                 to,
             });
         }
-        let ours = match sum {
-            SumSource::Streamed => self.is_ours(done.next()),
-            _ => self
-                .record
-                .as_ref()
-                .is_some_and(|r| r.is_written_by(self.id)),
-        };
-        if checkpoint && ours {
-            self.out.push(Command::Save { last: false });
+        if checkpoint {
+            self.checkpoint_due(sum, done.next(), before);
         }
         if self.report_due.is_some() {
             return self.try_report();
@@ -196,6 +191,31 @@ impl Member {
         } else if self.follow.is_some() {
             self.advance();
         }
+    }
+
+    /// The state that we have come to is to be written. Several that have come to
+    /// it in the same exchange share the work; a shadow needs nobody's help.
+    fn checkpoint_due(&mut self, sum: SumSource, round: Round, before: Option<GenerationRecord>) {
+        let members = before.map_or(Vec::new(), |before| self.still_members(&before));
+        let ours = match (&self.record, sum) {
+            (_, SumSource::Streamed) => self.is_ours(round),
+            (record, _) => record.as_ref().is_some_and(|r| r.is_written_by(self.id)),
+        };
+        if members.len() > 1 && members.contains(&self.id) {
+            self.out.push(Command::SaveTogether { members });
+        } else if ours {
+            self.out.push(Command::Save { last: false });
+        }
+    }
+
+    /// Those that have exchanged the last sum and stay, ranked, if they write it
+    /// themselves. Whoever enters with it has not come to the state with them.
+    fn still_members(&self, before: &GenerationRecord) -> Vec<WorkerId> {
+        let Some(record) = self.record.as_ref().filter(|r| r.writer.is_none()) else {
+            return Vec::new();
+        };
+        let stayed = record.members.iter().filter(|m| before.has(m.id));
+        stayed.map(|m| m.id).collect()
     }
 
     /// Rule 8: a change takes effect after the first sum in which every member

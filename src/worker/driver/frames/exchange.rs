@@ -100,8 +100,9 @@ impl Driver {
         }
     }
 
-    fn trailer_complete(&mut self, trailer: Trailer) {
+    fn trailer_complete(&mut self, mut trailer: Trailer) {
         let votes = trailer.votes.clone();
+        let written = std::mem::take(&mut trailer.written);
         if let Some(drift) = trailer.drift() {
             return self.drifted(drift);
         }
@@ -109,6 +110,7 @@ impl Driver {
         if let Some(state) = trailer.agreed_by(members) {
             self.states_agreed(state, members);
         }
+        self.shards_told(&written);
         self.rounds.trailer = Some(trailer);
         self.event(Event::TrailerReduced { votes });
     }
@@ -205,6 +207,7 @@ impl Driver {
         let mut trailer = Trailer::new(self.rounds.partial.totals.clone());
         trailer.votes.extend(vote.map(|change| (change, 1)));
         trailer.agreed = self.agreed;
+        trailer.written = self.uploads.next();
         let digest = self.digest.take();
         let by = vec![self.me];
         trailer

@@ -173,3 +173,52 @@ fn a_paused_world_computes_nothing() {
     assert_eq!(commands[0], Command::Connect(record));
     assert_eq!(share_of(&commands), None);
 }
+
+/// What is to be written after this worker's first round, with that change
+/// entered after it.
+fn written_after(mut worker: Worker, next: Option<GenerationRecord>) -> Vec<Command> {
+    let votes = worker.member.record().unwrap().members.len() as u32;
+    let count = next.as_ref().map(|next| next.generation.counter);
+    if let Some(next) = next {
+        worker.told(ToWorker::Propose(next));
+    }
+    worker.computed(&[]);
+    let votes: Vec<(u32, u32)> = count.map(|count| (count, votes)).into_iter().collect();
+    worker.exchanged(&votes);
+    let task = worker.task;
+    let commands = worker.on(Event::Applied {
+        task,
+        next: NEXT,
+        checkpoint: true,
+    });
+    let saves = |c: &Command| matches!(c, Command::Save { .. } | Command::SaveTogether { .. });
+    commands.into_iter().filter(saves).collect()
+}
+
+fn together(members: &[u64]) -> Vec<Command> {
+    let members = members.iter().copied().map(WorkerId).collect();
+    vec![Command::SaveTogether { members }]
+}
+
+#[test]
+fn those_who_have_come_to_a_state_together_write_it_together() {
+    let member = || Worker::member_of(ME, world(1, &[1, 2]));
+    assert_eq!(written_after(member(), None), together(&[1, 2]));
+    let joined = change(2, 1, &[1, 2, 3]);
+    assert_eq!(written_after(member(), Some(joined)), together(&[1, 2]));
+    // Worker 1 leaves: we are alone with it, and then with a newcomer.
+    let alone = vec![Command::Save { last: false }];
+    let left = change(2, 1, &[2]);
+    assert_eq!(written_after(member(), Some(left)), alone);
+    let left = change(2, 1, &[2, 3]);
+    assert_eq!(written_after(member(), Some(left)), alone);
+}
+
+#[test]
+fn a_shadow_writes_without_the_members() {
+    let record = GenerationRecord {
+        writer: Some(WorkerId(9)),
+        ..world(1, &[1, 2])
+    };
+    assert_eq!(written_after(Worker::member_of(ME, record), None), []);
+}
