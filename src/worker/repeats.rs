@@ -42,6 +42,8 @@ pub(super) struct Repeats {
     latest: BTreeMap<u64, Contribution>,
     before: BTreeMap<u64, Contribution>,
     repeated: Option<Repeated>,
+    /// We wait to be sent back.
+    differ: bool,
     /// Each round since we went back was compared, and was the same.
     goes_on: bool,
 }
@@ -69,12 +71,19 @@ impl Repeats {
 
     /// Members hold different states; we are about to be sent back.
     pub fn states_differ(&mut self) {
-        self.before = std::mem::take(&mut self.latest);
+        let latest = std::mem::take(&mut self.latest);
+        if std::mem::replace(&mut self.differ, true) {
+            // Found once more, as nobody who could send us back had heard of it.
+            self.before.extend(latest);
+        } else {
+            self.before = latest;
+        }
     }
 
     /// We go on from the state after this round.
     pub fn restored(&mut self, round: u64) {
         self.latest.clear();
+        self.differ = false;
         // The checkpoint may be of long before; until the first round that is
         // remembered all members were found to hold the same.
         let first = self.before.keys().next();

@@ -221,6 +221,11 @@ impl Session {
         }
     }
 
+    /// Whether the coordinator can be told something now.
+    pub fn is_open(&self) -> bool {
+        self.shared().outbox.is_some()
+    }
+
     /// Tells people's records.
     pub fn records<'a>(&self, records: impl Iterator<Item = &'a Record>) {
         let json: Vec<String> = records

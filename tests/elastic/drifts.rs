@@ -115,3 +115,26 @@ fn shadow_of_members_that_drifted_leaves_its_state_and_its_checkpoints_behind() 
     let resumed = outcome.events("run_resumed").next().unwrap();
     assert_eq!(resumed["step"], 20);
 }
+
+/// All see it, and nobody is there to hear of it. When the coordinator is back
+/// they say it again, before it lets them go on.
+#[test]
+fn drift_that_is_seen_while_the_coordinator_is_down_is_not_forgotten() {
+    let mut fleet = Fleet::start(&job(5), &["--world-size", "3"]);
+    let holds = "hold@computed,step=34,until=HOLD;hold@computed,step=70,until=HOLD";
+    fleet.hire("w1", holds);
+    fleet.hire("w2", "flip@applied,step=32");
+    fleet.hire("w3", "");
+    fleet.struck("w1", "hold@computed,step=34");
+    fleet.kill_coordinator();
+    fleet.release("w1");
+    fleet.worker_said("w1", "the members' states differ");
+    fleet.start_coordinator();
+    fleet.worker_said("w2", "evicted; coming back");
+    fleet.kill("w2"); // it would meet the same fault again
+    fleet.struck("w1", "hold@computed,step=70");
+    fleet.release("w1");
+    let outcome = fleet.finish_after_a_mismatch();
+    let mismatch = outcome.events("state_mismatch").next().unwrap();
+    assert_eq!(culprits(mismatch), ["2 (w2)"]);
+}

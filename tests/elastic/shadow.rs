@@ -98,3 +98,21 @@ fn a_joiner_is_served_by_the_shadow() {
         "{written:?}"
     );
 }
+
+/// The shadow ends with its coordinator.
+#[test]
+fn while_the_coordinator_is_down_the_first_member_writes_instead_of_the_shadow() {
+    let first = "hold@computed,step=30,until=HOLD;tell@committed,step=40;\
+                 hold@computed,step=50,until=HOLD";
+    let mut fleet = with_a_shadow(first, "", "");
+    fleet.struck("w1", "hold@computed,step=30");
+    fleet.kill_coordinator();
+    fleet.release("w1");
+    fleet.struck("w1", "tell@committed,step=40");
+    fleet.struck("w1", "hold@computed,step=50");
+    fleet.start_coordinator();
+    fleet.said("coordinator is back");
+    fleet.release("w1");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.number("recomputed_after_resume"), 0);
+}

@@ -39,6 +39,7 @@ use crate::job::Kind;
 use crate::strategy::Stop;
 use crate::wire::Record;
 use crate::world::member::{Command, Event, Member, Task};
+use crate::world::membership::Drift;
 use crate::world::message::{FromWorker, ToWorker, WorkerCounters};
 use crate::world::{Generation, Round, WorkerId};
 
@@ -105,6 +106,8 @@ pub(super) struct Driver {
     pub(super) agreed: u64,
     /// What we contributed since.
     pub(super) repeats: Repeats,
+    /// Members' states differ, and we haven't been sent back yet.
+    drift: Option<Drift>,
     /// Totals of the only member's sum while it is applied.
     alone: Option<crate::exact::Totals>,
     /// What the sum that is being applied is made of, for the ledger.
@@ -160,6 +163,7 @@ impl Driver {
             uploads: Uploads::default(),
             agreed: 0,
             repeats: Repeats::default(),
+            drift: None,
             alone: None,
             applying: MicroBatchSet::new(),
             ledger: Ledger::from_env(),
@@ -267,6 +271,7 @@ impl Driver {
     fn told(&mut self, message: ToWorker) {
         if matches!(message, ToWorker::Prepare { .. }) {
             self.faults.reached(Point::Prepare, &self.kind);
+            self.tell_drift();
         }
         let proposed = matches!(message, ToWorker::Propose(_));
         self.event(Event::Control(message));

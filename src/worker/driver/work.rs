@@ -18,7 +18,7 @@ use crate::wire::Record;
 use crate::world::member::{Event, SumSource, Task};
 use crate::world::membership::Drift;
 use crate::world::message::FromWorker;
-use crate::world::{Round, WorkerId};
+use crate::world::{GenerationRecord, Round, WorkerId};
 
 impl Driver {
     pub(super) fn answered(&mut self, answer: Answer) {
@@ -31,7 +31,7 @@ impl Driver {
             } => {
                 // An update that the restore overtook was of another state.
                 (self.kept, self.coming, self.alone) = (None, None, None);
-                self.digest = None;
+                (self.digest, self.drift) = (None, None);
                 self.uploads.forget();
                 // All that are told to restore come to this state; who follows is
                 // told by the others how far they agreed.
@@ -111,6 +111,9 @@ impl Driver {
             }
             self.records.push_back(record);
             self.unsent = (self.unsent + 1).min(RECORDS_KEPT);
+        }
+        if done.checkpoint && self.stands_in_for_the_shadow() {
+            self.save(false);
         }
         self.event(Event::Applied {
             task,
@@ -258,13 +261,30 @@ impl Driver {
         self.engine.forget_saves();
         self.uploads.forget();
         self.repeats.states_differ();
-        let drifted = Record::Drifted(drift);
-        self.session.records(std::iter::once(&drifted));
+        self.drift = Some(drift);
+        self.tell_drift();
+    }
+
+    /// Again with every Prepare, before our Report: a coordinator that was away has
+    /// not heard of it, and would have us go on.
+    pub(super) fn tell_drift(&self) {
+        if let Some(drift) = self.drift.clone() {
+            let drifted = Record::Drifted(drift);
+            self.session.records(std::iter::once(&drifted));
+        }
+    }
+
+    /// A shadow lives and dies beside the coordinator: while neither answers, the
+    /// first member writes the checkpoints.
+    fn stands_in_for_the_shadow(&self) -> bool {
+        let of_shadow = |r: &&GenerationRecord| r.writer.is_some() && r.rank(self.me) == Some(0);
+        self.member.record().is_some_and(|r| of_shadow(&r)) && !self.session.is_open()
     }
 
     /// All members have held this state. One alone has compared it with nobody's.
     pub(super) fn states_agreed(&mut self, state: &StateDigest, members: usize) {
         self.agreed = state.round;
+        self.digest.take_if(|ours| ours.round <= state.round);
         let repeated = self.repeats.agreed(state.round);
         if members > 1 {
             let agreed = Record::Agreed {

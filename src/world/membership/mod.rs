@@ -191,7 +191,8 @@ impl World {
             trains_on: durable.trains_on,
             held_up: (hung::HeldUpBy::Nobody, now),
             asked: now,
-            started: false,
+            // A world that was recorded had begun: what --world-size asks for is over.
+            started: !awaited.is_empty(),
             strikes: BTreeMap::new(),
             garbled: BTreeMap::new(),
             rescuing: false,

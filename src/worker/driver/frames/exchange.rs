@@ -208,7 +208,8 @@ impl Driver {
         trailer.votes.extend(vote.map(|change| (change, 1)));
         trailer.agreed = self.agreed;
         trailer.written = self.uploads.next();
-        let digest = self.digest.take();
+        // Until a complete trailer has carried it: an exchange may be done again.
+        let digest = self.digest;
         let by = vec![self.me];
         trailer
             .digests
