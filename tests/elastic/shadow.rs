@@ -57,8 +57,10 @@ fn all_workers_killed_in_an_exchange_cost_nothing_that_was_told() {
     fleet.ends("w2");
     fleet.said("all workers are gone");
     let told = fleet.finished_steps();
-    fleet.hire("w3", "");
+    // Alone it could be through before the other one is there.
+    fleet.hire("w3", "hold@computed,step=60,until=HOLD");
     fleet.hire("w4", "");
+    fleet.release("w3");
     let outcome = fleet.finish();
     let resumed = outcome.events("run_resumed").last().expect("it resumed");
     let step = resumed["step"].as_u64().unwrap();

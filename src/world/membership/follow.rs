@@ -163,13 +163,18 @@ impl World {
         for (worker, manifest) in wanting {
             self.send(worker, ToWorker::RestoreFrom { manifest });
         }
-        // Who is in step on the stable node has time for it; not one that has saved
-        // all it has, and that isn't enough: it may have lost its source.
+        if fresh_from.is_none() {
+            self.saved_last = None;
+        }
+        // Who is in step on the stable node has time for it; not one that has just
+        // saved all it is known to have, and that isn't enough: it may have lost its
+        // source.
         let saved = self.newest.as_ref().map(|(_, at)| *at);
         let has_more = |w: &WorkerId| self.pool.get(w).map(|n| n.progress.1) > saved;
+        let in_vain = self.saved_last;
         let shadow = self
             .shadow_in_step()
-            .filter(|w| fresh_from.is_some() && has_more(w));
+            .filter(|w| fresh_from.is_some() && (in_vain != Some(*w) || has_more(w)));
         let fresh_from = shadow.or(fresh_from).filter(|source| self.reaches(*source));
         if let (Some(source), None) = (fresh_from, self.saving) {
             self.saving = Some(source);
@@ -196,9 +201,7 @@ impl World {
         if self.is_of_a_state_that_drifted(worker, round) {
             return; // it is thrown away
         }
-        if self.saving == Some(worker) {
-            self.saving = None;
-        }
+        self.has_saved(worker);
         let newer = self.newest.as_ref().is_none_or(|(_, at)| *at < round);
         if newer || self.stands_at() == Some(round) {
             self.newest = Some((manifest.clone(), round));
@@ -233,10 +236,14 @@ impl World {
         }
     }
 
-    pub(super) fn save_failed(&mut self, worker: WorkerId, round: Round, error: String) {
-        if self.saving == Some(worker) {
-            self.saving = None;
+    fn has_saved(&mut self, worker: WorkerId) {
+        if self.saving.take_if(|asked| *asked == worker).is_some() {
+            self.saved_last = Some(worker);
         }
+    }
+
+    pub(super) fn save_failed(&mut self, worker: WorkerId, round: Round, error: String) {
+        self.has_saved(worker);
         self.note(Note::SaveFailed {
             worker,
             round,

@@ -111,6 +111,8 @@ pub struct World {
     newest: Option<(String, Round)>,
     /// Who was asked for a fresh checkpoint.
     saving: Option<WorkerId>,
+    /// Who last wrote one that was asked for, while somebody still wants another.
+    saved_last: Option<WorkerId>,
     /// The last manifest of a run that was complete before this coordinator
     /// started; some of its members may not know.
     finished: Option<String>,
@@ -181,6 +183,7 @@ impl World {
             settled: false,
             newest: None,
             saving: None,
+            saved_last: None,
             finished: None,
             stopping: false,
             reached: Round(0),
