@@ -309,7 +309,7 @@ impl Fleet {
                     has_last_sum: state.round.is_some_and(|r| r > Round(0)),
                     held: state.held.clone(),
                     micro_batches: self.size.micro_batches,
-                    leaving: false,
+                    leaving: None,
                 };
                 self.say(
                     worker,

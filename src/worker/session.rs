@@ -210,7 +210,6 @@ impl Session {
             message,
             FromWorker::Committed { .. }
                 | FromWorker::SaveFailed { .. }
-                | FromWorker::Drain { .. }
                 | FromWorker::JobFailed { .. }
         );
         if !self.push(message.clone().into()) && lasting {
@@ -373,13 +372,13 @@ mod tests {
         let session = Session::new(WorkerId(1), String::new(), LogTail::new());
         let mut outward = session.opened();
         session.trouble("none".into(), String::new());
-        let reason = "notice".to_owned();
-        session.tell(FromWorker::Drain { reason });
+        let error = "notice".to_owned();
+        session.tell(FromWorker::JobFailed { error });
         assert_eq!(said(&mut outward), []);
         session.hello(&Holdings::default());
         let said = said(&mut outward);
         assert!(
-            matches!(said[..], [Body::Hello(_), Body::Drain(_)]),
+            matches!(said[..], [Body::Hello(_), Body::JobFailed(_)]),
             "{said:?}"
         );
     }
@@ -392,15 +391,15 @@ mod tests {
         for _ in 1..OUTBOX {
             session.trouble("none".into(), String::new());
         }
-        let reason = "notice".to_owned();
-        session.tell(FromWorker::Drain { reason });
+        let error = "notice".to_owned();
+        session.tell(FromWorker::JobFailed { error });
         assert_eq!(said(&mut outward).len(), OUTBOX);
         assert!(outward.is_closed());
         let mut outward = session.opened();
         session.hello(&Holdings::default());
         let said = said(&mut outward);
         assert!(
-            matches!(said[..], [Body::Hello(_), Body::Drain(_)]),
+            matches!(said[..], [Body::Hello(_), Body::JobFailed(_)]),
             "{said:?}"
         );
     }

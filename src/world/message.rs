@@ -74,8 +74,8 @@ pub struct Holdings {
     pub held: Vec<u32>,
     /// How many micro-batches round `round` has; 0 at the end of the run.
     pub micro_batches: u32,
-    /// It is on its way out.
-    pub leaving: bool,
+    /// Why it is on its way out, if it is.
+    pub leaving: Option<String>,
 }
 
 /// Counters that a worker tells with its progress; they only grow.

@@ -38,7 +38,7 @@ fn at(round: u64, held: &[u32]) -> Holdings {
         has_last_sum: round > 0,
         held: held.to_vec(),
         micro_batches: 6,
-        leaving: false,
+        leaving: None,
     }
 }
 

@@ -65,11 +65,13 @@ fn coordinator_killed_while_a_worker_drains() {
         "w1",
         "hold@proposed,until=HOLD;hold@computed,step=50,until=HOLD",
     );
-    fleet.hire("w2", "hold@computed,step=31,until=HOLD");
-    fleet.hire("w3", "drain@applied,step=30");
+    fleet.hire("w2", "hold@computed,step=31,until=HOLD;tell@proposed");
+    fleet.hire("w3", "drain@applied,step=30;tell@proposed");
     fleet.struck("w2", "hold@computed,step=31");
     fleet.struck("w3", "drain@applied,step=30");
     fleet.struck("w1", "hold@proposed");
+    fleet.struck("w2", "tell@proposed");
+    fleet.struck("w3", "tell@proposed");
     fleet.kill_coordinator();
     fleet.release("w1");
     fleet.release("w2");

@@ -171,6 +171,9 @@ impl Driver {
         if !shadow && self.kinds.insert(kind) {
             self.report.kinds(worker, &self.kinds);
         }
+        if let Some(reason) = &holdings.leaving {
+            self.report.wants_to_leave(worker, reason);
+        }
         self.handle(Event::Hello {
             trains_on,
             shadow,

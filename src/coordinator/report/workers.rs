@@ -102,17 +102,7 @@ impl Report {
     pub(in crate::coordinator) fn heard(&mut self, worker: WorkerId, message: &FromWorker) {
         let known = self.workers.entry(worker).or_default();
         match message {
-            FromWorker::Drain { reason } if known.drain.is_none() => {
-                known.drain = Some(reason.clone());
-                let (name, why) = (known.name.clone(), reason.clone());
-                let reason = LeaveReason::Drained;
-                self.event(Event::DrainRequested {
-                    worker,
-                    name,
-                    reason,
-                    why,
-                });
-            }
+            FromWorker::Drain { reason } => self.wants_to_leave(worker, reason),
             FromWorker::Progress {
                 counters, round, ..
             } => {
@@ -129,6 +119,22 @@ impl Report {
                 self.rounds_finished(holdings.round.unwrap_or_default());
             }
             _ => {}
+        }
+    }
+
+    /// As it says, or said in a session that broke before we heard of it.
+    pub(in crate::coordinator) fn wants_to_leave(&mut self, worker: WorkerId, reason: &str) {
+        let known = self.workers.entry(worker).or_default();
+        if known.drain.is_none() {
+            known.drain = Some(reason.to_owned());
+            let (name, why) = (known.name.clone(), reason.to_owned());
+            let reason = LeaveReason::Drained;
+            self.event(Event::DrainRequested {
+                worker,
+                name,
+                reason,
+                why,
+            });
         }
     }
 

@@ -167,7 +167,7 @@ impl From<&Holdings> for pb::Holdings {
             has_last_sum: h.has_last_sum,
             held: h.held.clone(),
             micro_batches: h.micro_batches,
-            leaving: h.leaving,
+            leaving: h.leaving.clone(),
         }
     }
 }

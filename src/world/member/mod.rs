@@ -81,7 +81,7 @@ pub struct Member {
     votes: BTreeMap<Generation, u32>,
     follow: Option<Follow>,
     subscribers: BTreeSet<WorkerId>,
-    leaving: bool,
+    leaving: Option<String>,
     buckets: BucketCounts,
     out: Vec<Command>,
 }
@@ -111,7 +111,7 @@ impl Member {
             votes: BTreeMap::new(),
             follow: None,
             subscribers: BTreeSet::new(),
-            leaving: false,
+            leaving: None,
             buckets,
             out: Vec::new(),
         }
@@ -272,7 +272,7 @@ impl Member {
             has_last_sum: self.has_last_sum,
             held: self.held.clone(),
             micro_batches: self.next.micro_batches(),
-            leaving: self.leaving,
+            leaving: self.leaving.clone(),
         }
     }
 
@@ -346,7 +346,7 @@ impl Member {
     }
 
     fn drain(&mut self, reason: String) {
-        self.leaving = true;
+        self.leaving = Some(reason.clone());
         self.tell(FromWorker::Drain { reason });
     }
 

@@ -19,10 +19,11 @@ impl World {
             let reason = reason.clone();
             return self.send(worker, ToWorker::Release(reason));
         }
-        let asked = match (self.stopping, holdings.leaving || self.is_leaver(worker)) {
+        let asked = match (self.stopping, self.is_leaver(worker)) {
             (true, _) => Some(STOPS.to_owned()),
-            (false, true) => Some("it asked to, in an earlier session".to_owned()),
-            (false, false) => None,
+            (false, true) => (holdings.leaving.clone())
+                .or_else(|| Some("it was asked to, in an earlier session".to_owned())),
+            (false, false) => holdings.leaving.clone(),
         };
         if let Some(node) = self.pool.get_mut(&worker) {
             if node.released {
@@ -67,7 +68,7 @@ impl World {
         if self.stopping && !recorded {
             return self.send(worker, ToWorker::Release(ReleaseReason::Stopped));
         }
-        if holdings.leaving && !recorded {
+        if holdings.leaving.is_some() && !recorded {
             return self.release(worker, ReleaseReason::Drained);
         }
         self.make_wait(now, worker);

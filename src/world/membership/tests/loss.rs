@@ -96,7 +96,7 @@ fn what_a_session_missed_is_made_good_by_a_prepare() {
     let holdings = Holdings {
         installed,
         fence: installed,
-        leaving: true,
+        leaving: Some("asked".into()),
         ..Holdings::default()
     };
     c.hello_with(2, holdings);

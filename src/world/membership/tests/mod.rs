@@ -178,7 +178,7 @@ impl Coordinator {
             has_last_sum: round > 0,
             held: held.to_vec(),
             micro_batches: 6,
-            leaving: false,
+            leaving: None,
         };
         self.says(
             id,

@@ -204,7 +204,7 @@ fn who_did_not_hear_that_it_may_go_is_told_again() {
     c.drain(4);
     assert_eq!(c.released(4), Some(&ReleaseReason::Drained));
     let holdings = Holdings {
-        leaving: true,
+        leaving: Some("asked".into()),
         ..Holdings::default()
     };
     c.hello_with(4, holdings);
