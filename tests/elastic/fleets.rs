@@ -47,8 +47,11 @@ fn everything_killed_and_the_same_command_goes_on() {
     fleet.kill("w1");
     fleet.kill("w2");
     fleet.restart_coordinator();
-    fleet.hire("w3", "");
+    // One alone would start, and could be done before the other is there.
+    fleet.hire("w3", "hold@restore,until=HOLD");
     fleet.hire("w4", "");
+    fleet.struck("w3", "hold@restore");
+    fleet.release("w3");
     let outcome = fleet.finish();
     assert_eq!(outcome.number("resumed_from_step"), 40);
 }

@@ -26,7 +26,13 @@ fn with_a_spare(first: &str, second: &str, spare: &str) -> Fleet {
 
 #[test]
 fn a_hot_spare_takes_the_share_of_a_lost_member_in_the_same_step() {
-    let outcome = with_a_spare("", "kill@compute,step=30", "").finish();
+    // The first has all of step 30 when the second is killed.
+    let holds = "hold@compute,step=30,until=HOLD";
+    let mut fleet = with_a_spare("tell@compute,step=30", holds, "");
+    fleet.struck("w1", "tell@compute");
+    fleet.struck("w2", "hold@compute");
+    fleet.kill("w2");
+    let outcome = fleet.finish();
     assert_eq!(outcome.left("w2"), "lost");
     let first = outcome.first_contribution("w3");
     assert_eq!(first, 31, "the 31st step is the one that was under way");
