@@ -81,7 +81,9 @@ impl Driver {
     pub(super) fn applied(&mut self, task: Task, sum: Vec<i64>, done: Done) {
         if let Some(round) = self.member.round() {
             let at = (self.me, self.member.installed(), round);
-            let member = self.member.record().is_some_and(|r| r.has(self.me));
+            // A new member may first apply what those before it had done.
+            let takes_part = |r: &GenerationRecord| r.has(self.me) && r.base <= round;
+            let member = self.member.record().is_some_and(takes_part);
             self.ledger.applied(at, member, &self.kind, &self.applying);
             self.kept = match (self.coming.take(), self.alone.take()) {
                 (Some(kept), _) => Some(kept),
