@@ -26,11 +26,12 @@ fn with_a_spare(first: &str, second: &str, spare: &str) -> Fleet {
 
 #[test]
 fn a_hot_spare_takes_the_share_of_a_lost_member_in_the_same_step() {
-    // The first has all of step 30 when the second is killed.
+    // The first has the sum of the step before, and the spare keeps in step.
     let holds = "hold@compute,step=30,until=HOLD";
-    let mut fleet = with_a_spare("tell@compute,step=30", holds, "");
+    let mut fleet = with_a_spare("tell@compute,step=30", holds, "tell@applied,step=29");
     fleet.struck("w1", "tell@compute");
     fleet.struck("w2", "hold@compute");
+    fleet.struck("w3", "tell@applied");
     fleet.kill("w2");
     let outcome = fleet.finish();
     assert_eq!(outcome.left("w2"), "lost");
