@@ -71,6 +71,8 @@ pub struct Node {
     pub worked: Duration,
     /// Members whose part of the round is missing there.
     pub awaits: Vec<WorkerId>,
+    /// When it last said that its source is gone.
+    pub source_lost: Option<Duration>,
     /// It asked to leave.
     pub leaving: Option<String>,
     /// A peer said it can't be reached, in this generation.

@@ -4,6 +4,9 @@ use std::cmp::Reverse;
 
 use super::*;
 
+/// By then a source that has died is known to be gone by its own session too.
+const ITS_END_SHOWS: Duration = Duration::from_secs(1);
+
 impl World {
     /// Gives every follower without a usable source one, as long as the world
     /// has room for it.
@@ -44,6 +47,7 @@ impl World {
                         .is_some_and(|s| current.has(s) && self.reaches(s))
                     && !current.has(**w)
                     && !in_change(**w)
+                    && !self.may_be_needed(n)
             })
             .map(|(w, _)| *w)
             .collect();
@@ -60,6 +64,20 @@ impl World {
             room -= usize::from(!shadow);
             self.follow(worker, current.members[rank.0].clone());
         }
+    }
+
+    /// A hot spare whose source is gone stays as it is until it is known whether
+    /// that one was a member's end: a new source would have to catch it up first.
+    fn may_be_needed(&self, node: &Node) -> bool {
+        let in_step = matches!(node.approach, Approach::Ready { source: None, .. });
+        let within = |since: Duration, limit| self.now.saturating_sub(since) < limit;
+        let unheard = |m: &Member| match self.pool.get(&m.id).map(|n| n.session) {
+            Some(Session::Broken { since }) => within(since, self.settings.patience),
+            _ => false,
+        };
+        let mut members = self.current.iter().flat_map(|r| r.members.iter());
+        let just_now = node.source_lost.is_some_and(|at| within(at, ITS_END_SHOWS));
+        in_step && (just_now || members.any(unheard))
     }
 
     fn reaches(&self, worker: WorkerId) -> bool {
@@ -110,7 +128,8 @@ impl World {
                 },
                 _ => Approach::Idle,
             };
-            // Fed at the next tick: the source's own end may be on its way.
+            // Fed at a later tick: the source's own end may be on its way.
+            node.source_lost = Some(now);
         }
         self.prepare_without(now, worker, "lost its source");
     }

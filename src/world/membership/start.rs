@@ -59,6 +59,7 @@ impl World {
             came: now,
             worked: now,
             awaits: Vec::new(),
+            source_lost: None,
             leaving: asked,
             accused: None,
             released: false,

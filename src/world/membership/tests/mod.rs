@@ -8,6 +8,7 @@ mod planned;
 mod quiet;
 mod shadow;
 mod shares;
+mod spares;
 mod start;
 
 use super::*;
