@@ -131,7 +131,11 @@ impl World {
             // Fed at a later tick: the source's own end may be on its way.
             node.source_lost = Some(now);
         }
-        self.prepare_without(now, worker, "lost its source");
+        // Who is in by an Install follows nobody: it spoke before it heard of that.
+        let installed = |r: &GenerationRecord| r.origin == Origin::Installed && r.has(worker);
+        if !self.current.as_ref().is_some_and(installed) {
+            self.prepare_without(now, worker, "lost its source");
+        }
     }
 
     /// The world waits for a newcomer that can't come: it goes on without.

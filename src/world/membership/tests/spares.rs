@@ -40,6 +40,18 @@ fn a_spare_that_followed_the_lost_member_takes_its_place() {
 }
 
 #[test]
+fn a_spare_that_is_told_of_its_loss_late_has_a_place_already() {
+    let mut c = with_a_spare();
+    c.dies(2);
+    let generation = c.current().expect("a world").generation;
+    c.reports(1, generation, 4, &[0, 1, 2]);
+    c.reports(3, Generation::NONE, 4, &[]);
+    loses_its_source(&mut c);
+    assert_eq!(c.done, []);
+    assert_eq!(c.world.phase_name(), "running");
+}
+
+#[test]
 fn a_spare_whose_source_lives_is_given_one_again() {
     let mut c = with_a_spare();
     loses_its_source(&mut c);
