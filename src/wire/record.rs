@@ -73,12 +73,15 @@ pub enum Record {
     },
     /// Members hold different states. Each says so; the world hears of it.
     Drifted(Drift),
-    /// Members have compared their states, and hold the same. The world hears of it.
+    /// Members have compared their states, and hold the same; or one alone says what
+    /// it holds, for a shadow to be compared with. The world hears of it.
     Agreed {
         /// Rounds applied.
         round: u64,
         /// SHA-256 of the chain before and the state, in hexadecimal.
         chain: String,
+        /// How many members.
+        members: usize,
         /// What the rounds came to that were done again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repeated: Option<Repeated>,

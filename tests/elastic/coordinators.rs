@@ -15,9 +15,14 @@ fn without_a_loss(outcome: &Outcome) {
 /// they hold, and dies before it can say how they go on.
 fn killed_between_prepare_and_install(second: &str) -> Fleet {
     let mut fleet = Fleet::start(JOB, &["--world-size", "3"]);
-    fleet.hire("w1", "hold@prepare,step=30,until=HOLD");
-    fleet.hire("w2", second);
-    fleet.hire("w3", "kill@compute,step=30");
+    let in_step = "tell@compute,step=30";
+    fleet.hire("w1", &format!("{in_step};hold@prepare,step=30,until=HOLD"));
+    fleet.hire("w2", &format!("{in_step};{second}"));
+    fleet.hire("w3", "hold@compute,step=30,until=HOLD");
+    fleet.struck("w1", in_step);
+    fleet.struck("w2", in_step);
+    fleet.struck("w3", "hold@compute");
+    fleet.kill("w3");
     fleet.struck("w1", "hold@prepare,step=30");
     fleet
 }

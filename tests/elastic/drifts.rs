@@ -138,3 +138,42 @@ fn drift_that_is_seen_while_the_coordinator_is_down_is_not_forgotten() {
     let mismatch = outcome.events("state_mismatch").next().unwrap();
     assert_eq!(culprits(mismatch), ["2 (w2)"]);
 }
+
+/// The members hold the same, and the shadow, which writes the checkpoints,
+/// something else: whatever it has written since they all held the same is gone.
+#[test]
+fn shadow_that_drifts_is_evicted_and_its_checkpoints_are_thrown_away() {
+    let flags = ["--world-size", "2", "--shadow", "on"];
+    let folder = Folder::new();
+    let of_shadow = FaultLog::new(folder.path().join("faults"));
+    let faults = [
+        (
+            "EBBTIDE_FAULT",
+            "flip@applied,step=32;tell@committed,step=40",
+        ),
+        ("EBBTIDE_FAULT_LOG", of_shadow.path.to_str().unwrap()),
+    ];
+    let mut fleet = Fleet::start_with(&job(15), &flags, &faults);
+    let holds = "hold@computed,step=43,until=HOLD;hold@computed,step=70,until=HOLD";
+    fleet.hire("w1", holds);
+    fleet.hire("w2", "hold@computed,step=5,until=proposed");
+    fleet.struck("w1", "hold@computed,step=43");
+    of_shadow.wait("the shadow", "flip@applied,step=32");
+    of_shadow.wait("the shadow", "tell@committed,step=40");
+    fleet.release("w1");
+    fleet.struck("w1", "hold@computed,step=70");
+    fleet.release("w1");
+    let outcome = fleet.finish_after_a_mismatch();
+    let mismatch = outcome.events("state_mismatch").next().unwrap();
+    let named = culprits(mismatch);
+    assert!(
+        named.len() == 1 && named[0].ends_with("(shadow)"),
+        "{named:?}"
+    );
+    assert_eq!(mismatch["agreed"], 30);
+    assert_eq!(outcome.events("run_resumed").next().unwrap()["step"], 30);
+    assert_eq!(
+        (outcome.exits["w1"], outcome.exits["w2"]),
+        (Some(0), Some(0))
+    );
+}

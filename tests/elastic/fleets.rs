@@ -15,9 +15,10 @@ fn in_step_50_with(faults: &str) -> Fleet {
         "w1",
         "tell@committed,step=40;hold@computed,step=50,until=HOLD",
     );
-    fleet.hire_perhaps("w2", faults);
+    fleet.hire_perhaps("w2", &format!("tell@compute,step=50;{faults}"));
     fleet.struck("w1", "tell@committed,step=40");
     fleet.struck("w1", "hold@computed,step=50");
+    fleet.struck("w2", "tell@compute,step=50");
     fleet
 }
 
@@ -145,7 +146,8 @@ fn coordinator_killed_after_the_last_manifest_tells_its_members_when_it_is_back(
 #[test]
 fn coordinator_and_writer_killed_after_the_last_manifest() {
     let mut fleet = complete_and_nobody_knows();
+    fleet.kill_coordinator(); // first: it would let the other one finish
     fleet.kill("w1");
-    fleet.restart_coordinator();
+    fleet.start_coordinator();
     nothing_happened_but_the_end(&fleet.finish());
 }

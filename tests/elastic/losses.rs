@@ -132,9 +132,12 @@ fn holder_of_the_only_sum_killed_before_it_is_asked_for_it() {
 fn second_worker_killed_when_asked_what_it_holds_after_the_first_loss() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "4"]);
     fleet.hire("w1", "");
-    fleet.hire("w2", "kill@compute,step=30");
-    fleet.hire("w3", "kill@prepare,step=30");
+    fleet.hire("w2", "hold@compute,step=30,until=HOLD");
+    fleet.hire("w3", "tell@compute,step=30;kill@prepare,step=30");
     fleet.hire("w4", "");
+    fleet.struck("w2", "hold@compute");
+    fleet.struck("w3", "tell@compute");
+    fleet.kill("w2");
     let outcome = fleet.finish();
     assert_eq!((outcome.left("w2"), outcome.left("w3")), ("lost", "lost"));
     assert_eq!(outcome.number("generations"), 2);

@@ -249,16 +249,24 @@ impl Driver {
                         Ok(Record::Agreed {
                             round,
                             chain,
+                            members,
                             repeated,
                         }) => {
                             let agreed = Agreed {
                                 round: Round(round),
                                 chain,
+                                members,
                                 repeated,
                             };
                             self.handle(Event::Agreed(worker, agreed))?;
                         }
-                        Ok(record) => self.report.record(now, record, &self.world)?,
+                        Ok(record) => {
+                            if let Record::Digest { round, chain, .. } = &record {
+                                let (round, chain) = (Round(*round), chain.clone());
+                                self.handle(Event::Holds(worker, round, chain))?;
+                            }
+                            self.report.record(now, record, &self.world)?;
+                        }
                         Err(error) => tracing::warn!(%worker, %error, "a record that is none"),
                     }
                 }

@@ -288,10 +288,12 @@ impl Driver {
         self.agreed = state.round;
         self.digest.take_if(|ours| ours.round <= state.round);
         let repeated = self.repeats.agreed(state.round);
-        if members > 1 {
+        let shadowed = self.member.record().is_some_and(|r| r.writer.is_some());
+        if members > 1 || shadowed {
             let agreed = Record::Agreed {
                 round: state.round,
                 chain: checkpoint::hex(&state.sha256),
+                members,
                 repeated,
             };
             self.session.records(std::iter::once(&agreed));

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::shadowed::Shadowed;
 use super::*;
 
 /// So often the same stretch may end in different states; then it is no chance.
@@ -54,6 +55,8 @@ pub struct Agreed {
     pub round: Round,
     /// The chain of the state's digests, in hexadecimal.
     pub chain: String,
+    /// How many members hold it.
+    pub members: usize,
     /// What the member's contributions came to in rounds that it did again.
     pub repeated: Option<Repeated>,
 }
@@ -104,6 +107,7 @@ impl Dispute {
 /// What is remembered of states that differed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drifts {
+    pub(super) shadowed: Shadowed,
     disputed: Option<Dispute>,
     /// Who was in the world that went back, or shadowed it, until the next one
     /// begins; and to where.
@@ -146,7 +150,9 @@ impl World {
         self.next_number();
         self.go_back = Some(back_to);
         self.clear_world();
-        self.drifts.disputed = Some(dispute).filter(|_| culprits.is_empty());
+        // What one member and the shadow hold is done again by that one alone.
+        let can_show = culprits.is_empty() && dispute.weights.len() > 1;
+        self.drifts.disputed = Some(dispute).filter(|_| can_show);
         for worker in culprits {
             self.send_away(now, worker);
         }
@@ -168,6 +174,7 @@ impl World {
         }
         self.drifts.back.extend(members);
         self.drifts.back_to = to;
+        self.drifts.shadowed.goes_back(to);
     }
 
     /// A checkpoint after the round to which all go back. A shadow doesn't know
@@ -198,6 +205,10 @@ impl World {
     /// member alone comes to, or holds before it was compared, shows nothing: that
     /// member may be the one that can't be trusted.
     pub(super) fn agreed(&mut self, now: Duration, by: WorkerId, agreed: &Agreed) {
+        self.members_hold(now, by, agreed);
+        if agreed.members < 2 {
+            return;
+        }
         let Some(dispute) = &mut self.drifts.disputed else {
             return;
         };
@@ -255,6 +266,7 @@ impl World {
     /// A world begins.
     pub(super) fn nobody_is_awaited(&mut self) {
         self.drifts.back.clear();
+        self.drifts.shadowed.forget();
     }
 }
 

@@ -82,6 +82,8 @@ pub enum Event {
     Drifted(WorkerId, Drift),
     /// Members have compared their states, and hold the same, as one says.
     Agreed(WorkerId, Agreed),
+    /// Who tells what was decided holds this after that round: a chain of digests.
+    Holds(WorkerId, Round, String),
     /// Save everything, let everybody go.
     Stop,
     /// Time passes.

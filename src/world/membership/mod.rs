@@ -30,6 +30,7 @@ mod quiet;
 mod reason;
 mod recover;
 mod shadow;
+mod shadowed;
 mod shares;
 mod start;
 mod status;
@@ -268,6 +269,7 @@ impl World {
             Event::Start { manifest, round } => self.start_point(now, manifest, round),
             Event::Drifted(worker, drift) => self.drifted(now, worker, drift),
             Event::Agreed(worker, agreed) => self.agreed(now, worker, &agreed),
+            Event::Holds(worker, round, chain) => self.holds(now, worker, round, chain),
             Event::Stop => self.stop(now),
             Event::Tick => self.tick(now),
         }

@@ -66,6 +66,10 @@ impl World {
         };
         self.advance(now, node.progress.1);
         self.pool.insert(worker, node);
+        if shadow {
+            let newest = self.newest.as_ref().map_or(Round(0), |(_, round)| *round);
+            self.drifts.shadowed.comes(newest);
+        }
         if self.stopping && !recorded {
             return self.send(worker, ToWorker::Release(ReleaseReason::Stopped));
         }

@@ -72,6 +72,7 @@ fn agrees(c: &mut Coordinator, by: u64, round: u64, chain: &str, repeated: Optio
     let agreed = Agreed {
         round: Round(round),
         chain: chain.to_owned(),
+        members: c.members().len(),
         repeated: repeated.map(|(to, differs)| Repeated {
             to: Round(to),
             differs,

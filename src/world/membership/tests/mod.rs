@@ -7,6 +7,7 @@ mod loss;
 mod planned;
 mod quiet;
 mod shadow;
+mod shadowed;
 mod shares;
 mod spares;
 mod start;

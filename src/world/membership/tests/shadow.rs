@@ -4,7 +4,11 @@ use super::*;
 
 /// Members 1 and 2, and worker 9, a shadow that has caught up and writes.
 pub(super) fn with_a_shadow() -> Coordinator {
-    let mut c = Coordinator::running(auto(), &[1, 2]);
+    gets_a_shadow(Coordinator::running(auto(), &[1, 2]))
+}
+
+/// As if the members were in round 5.
+pub(super) fn gets_a_shadow(mut c: Coordinator) -> Coordinator {
     c.on(Event::Hello {
         trains_on: TRAINS_ON,
         worker: worker(9),
