@@ -43,7 +43,14 @@ fn a_run_under_chaos_comes_to_the_same_bits_and_says_what_happened() {
     assert_eq!(summary["steps"], undisturbed.steps);
     let happened = &summary["chaos"];
     assert_eq!(happened["seed"].to_string(), seed);
-    for act in ["kills", "freezes", "joins", "coordinator_restarts"] {
+    let acts = [
+        "kills",
+        "freezes",
+        "joins",
+        "drains",
+        "coordinator_restarts",
+    ];
+    for act in acts {
         assert!(happened[act].as_u64() > Some(0), "{act}: {happened}");
     }
     assert_eq!(happened["ended_unasked"], 0, "{}", ended.all());

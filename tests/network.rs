@@ -177,6 +177,75 @@ fn a_coordinator_cut_off_from_all_holds_nobody_up() {
     }
 }
 
+/// Two members in step 50 whom the coordinator hasn't reached since step 10, for
+/// longer than its patience; two newcomers, that it does reach, and meanwhile
+/// are members of nothing.
+struct CutOff {
+    fleet: Fleet,
+    control: Proxy,
+}
+
+impl CutOff {
+    fn start(newcomer: &str) -> CutOff {
+        let mut fleet = Fleet::start(JOB, &["--world-size", "2", "--patience", "1"]);
+        let control = Proxy::to(fleet.address());
+        let address = control.address();
+        let through = ["--coordinator", &address];
+        // 40 steps of four times 10 ms at least.
+        let pace = "10ms";
+        let faults = "hold@computed,step=10,until=HOLD;tell@committed,step=40";
+        fleet.hire_at_a_pace(pace, "w1", faults, &through);
+        let faults = "hold@computed,step=50,until=HOLD";
+        fleet.hire_at_a_pace(pace, "w2", faults, &through);
+        fleet.struck("w1", "hold@computed");
+        control.refuse();
+        fleet.hire("w3", newcomer);
+        fleet.hire("w4", newcomer);
+        fleet.release("w1");
+        fleet.struck("w1", "tell@committed,step=40");
+        fleet.struck("w2", "hold@computed");
+        let status = fleet.status(&[]);
+        assert_eq!(status["generation"], "1.1", "{status}");
+        let next = status["waiting"]["next"].as_str().unwrap();
+        assert!(next.contains("they may still train"), "{status}");
+        let workers = status["workers"].as_array().unwrap().iter();
+        let mut newcomers =
+            workers.filter(|w| ["w3", "w4"].map(Some).contains(&w["name"].as_str()));
+        assert!(newcomers.all(|w| w["role"] == "idle"), "{status}");
+        CutOff { fleet, control }
+    }
+}
+
+#[test]
+fn a_new_fleet_waits_for_members_that_only_the_coordinator_cannot_reach() {
+    let CutOff { mut fleet, control } = CutOff::start("");
+    control.heal();
+    fleet.release("w2");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.count("world_lost"), 0);
+    assert_eq!(outcome.count("worker_left"), 0);
+    assert_eq!(outcome.number("recomputed_micro_batches"), 0);
+    for event in outcome.events("generation_installed") {
+        let members = event["members"].as_array().unwrap();
+        let has = |worker: &str| members.iter().any(|member| member == worker);
+        assert!(has("1") && has("2"), "{event}");
+    }
+}
+
+#[test]
+fn a_new_fleet_goes_on_as_soon_as_members_that_were_cut_off_are_known_to_be_dead() {
+    let CutOff { mut fleet, .. } = CutOff::start("tell@restore");
+    fleet.kill("w1");
+    fleet.kill("w2");
+    fleet.said("all workers are gone");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.number("resumed_from_step"), 40);
+    let worlds = ["generation_installed", "world_lost"];
+    let order = outcome.events.iter().map(|e| e["event"].as_str().unwrap());
+    let order: Vec<&str> = order.filter(|event| worlds.contains(event)).collect();
+    assert_eq!(order[..3], [worlds[0], worlds[1], worlds[0]], "{order:?}");
+}
+
 #[test]
 fn a_stopped_worker_is_given_up_and_changes_nothing_when_it_goes_on() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "3", "--patience", "1"]);

@@ -110,11 +110,12 @@ pub fn trace(seed: u64) -> Report {
 /// The fewest of a seed's faults with which its run still breaks a promise: no
 /// single one of them can be left out. All of them, if it breaks none.
 pub fn shrink(seed: u64) -> Schedule {
-    let mut schedule = Run::new(seed, None, None, false).schedule().clone();
-    let fails = |schedule: &Schedule| {
-        let report = run(seed, Some(schedule.clone()), None, false);
-        !report.broken.is_empty()
-    };
+    shrink_with(seed, None)
+}
+
+pub(super) fn shrink_with(seed: u64, planted: Option<Planted>) -> Schedule {
+    let mut schedule = drawn(seed);
+    let fails = |schedule: &Schedule| fails_with(seed, schedule, planted);
     if !fails(&schedule) {
         return schedule;
     }
@@ -128,6 +129,17 @@ pub fn shrink(seed: u64) -> Schedule {
         }
     }
     schedule
+}
+
+/// The faults that a seed draws.
+pub(super) fn drawn(seed: u64) -> Schedule {
+    Run::new(seed, None, None, false).schedule().clone()
+}
+
+/// Whether the run of this seed breaks a promise when these faults are all it meets.
+pub(super) fn fails_with(seed: u64, faults: &Schedule, planted: Option<Planted>) -> bool {
+    let report = run(seed, Some(faults.clone()), planted, false);
+    !report.broken.is_empty()
 }
 
 fn run(seed: u64, faults: Option<Schedule>, planted: Option<Planted>, trace: bool) -> Report {

@@ -1,7 +1,7 @@
 //! The campaign of `cargo test`, and that it would find mistakes.
 
 use super::Planted;
-use super::campaign::{campaign, campaign_with, trace};
+use super::campaign::{campaign, campaign_with, drawn, fails_with, shrink, shrink_with, trace};
 
 const PLANTED: [Planted; 27] = [
     Planted::PartialNotKept,
@@ -115,6 +115,34 @@ fn a_run_finishes_with_the_right_state_whatever_breaks() {
             "{what:?} happened only {times} times"
         );
     }
+}
+
+#[test]
+fn a_failing_schedule_is_shrunk_to_the_faults_that_it_takes() {
+    let planted = Some(Planted::NothingDurable);
+    let fails = |seed: &u64| {
+        let all = drawn(*seed);
+        all.faults.len() >= 6 && fails_with(*seed, &all, planted)
+    };
+    let (mut several, mut left_out) = (0, 0);
+    for seed in (0..).filter(fails).take(10) {
+        let fewest = shrink_with(seed, planted);
+        assert!(fails_with(seed, &fewest, planted), "SEED={seed}");
+        left_out += drawn(seed).faults.len() - fewest.faults.len();
+        for one in 0..fewest.faults.len() {
+            let mut fewer = fewest.clone();
+            fewer.faults.remove(one);
+            assert!(!fails_with(seed, &fewer, planted), "SEED={seed}: {fewer:?}");
+        }
+        several += usize::from(fewest.faults.len() > 1);
+    }
+    println!("{left_out} faults left out; {several} of ten schedules keep more than one");
+    assert!(several > 0 && left_out > 0);
+}
+
+#[test]
+fn a_schedule_that_breaks_nothing_stays_as_it_is() {
+    assert_eq!(shrink(1).faults.len(), drawn(1).faults.len());
 }
 
 /// The rarest is noticed in one run of some thousand.

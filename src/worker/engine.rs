@@ -362,6 +362,7 @@ impl Worker {
             return Err(EngineError::NoState);
         };
         let kind = self.plan.course.kind(&state.course);
+        let began = Instant::now();
         self.faults.reached(Point::Apply, &kind);
         let finished = state.finish(&self.plan, self.replicas.as_ref(), &sum, totals)?;
         if self.faults.flips(&kind) {
@@ -409,6 +410,9 @@ impl Worker {
             next: self.next(state),
             ..done
         });
+        if let (None, Some(pace)) = (&self.devices, self.faults.pace()) {
+            pace.wait(began, &Stop::default());
+        }
         self.faults.reached(Point::Applied, &kind);
         Ok(Answer::Applied { task, sum, done })
     }

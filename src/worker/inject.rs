@@ -7,6 +7,7 @@
 //! hold@applied,step=60,until=FIFO   say so, then wait until somebody writes a byte to FIFO
 //! hold@computed,step=61,until=proposed   until a planned change has reached us
 //! tell@proposed                     only say so, each time
+//! freeze@applied,step=30            SIGSTOP to ourselves
 //! flip@applied,step=30              flip a bit of a weight in our state
 //! crash@compute,step=30             fail as by an error of our own, and say so
 //! ```
@@ -68,6 +69,7 @@ const UNTIL_PROPOSED: &str = "proposed";
 #[derive(Debug)]
 enum Action {
     Kill,
+    Freeze,
     Flip,
     Crash,
     Drain,
@@ -228,12 +230,10 @@ impl Faults {
             Action::Crash => panic!("a planned fault"),
             Action::Drain => self.drain.store(true, Ordering::Relaxed),
             Action::Kill => {
-                let pid = std::process::id().to_string();
-                let _ = std::process::Command::new("kill")
-                    .args(["-9", &pid])
-                    .status();
+                signal_ourselves("-KILL");
                 std::process::abort(); // not reached where `kill` exists
             }
+            Action::Freeze => signal_ourselves("-STOP"),
             Action::Hold(_) if fault.point == Point::Computed => {} // `computed` waits
             Action::Hold(gate) => gate.wait(),
         }
@@ -264,6 +264,13 @@ impl Fault {
         };
         evaluation == self.evaluation && self.step.is_none_or(|step| step == at)
     }
+}
+
+fn signal_ourselves(signal: &str) {
+    let pid = std::process::id().to_string();
+    let _ = std::process::Command::new("kill")
+        .args([signal, &pid])
+        .status();
 }
 
 fn parse(text: &str) -> Option<Fault> {
@@ -297,6 +304,7 @@ fn parse(text: &str) -> Option<Fault> {
     }
     let action = match action {
         "kill" => Action::Kill,
+        "freeze" => Action::Freeze,
         "flip" => Action::Flip,
         "crash" => Action::Crash,
         "drain" => Action::Drain,

@@ -2,18 +2,56 @@
 //! goes on from it when all workers are gone at once.
 
 use super::*;
-use crate::support::{Fleet, Outcome};
+use crate::support::{FaultLog, Fleet, Folder, Outcome};
 
 /// Until the shadow has caught up, the second worker's share of step 5 isn't done.
 const UNTIL_IN_STEP: &str = "hold@computed,step=5,until=proposed";
 
 /// Two workers and a shadow that meets `of_shadow`; in step from step 6 on.
 fn with_a_shadow(first: &str, second: &str, of_shadow: &str) -> Fleet {
-    let flags = ["--world-size", "2", "--shadow", "on"];
-    let mut fleet = Fleet::start_with(JOB, &flags, &[("EBBTIDE_FAULT", of_shadow)]);
+    let kept = (JOB, &["--shadow", "on"][..]);
+    shadowed(kept, &[("EBBTIDE_FAULT", of_shadow)], first, second)
+}
+
+/// The same with another job and other flags, and a shadow in this environment.
+fn shadowed(
+    (job, flags): (&str, &[&str]),
+    of_shadow: &[(&str, &str)],
+    first: &str,
+    second: &str,
+) -> Fleet {
+    let flags = [&["--world-size", "2"], flags].concat();
+    let mut fleet = Fleet::start_with(job, &flags, of_shadow);
     fleet.hire("w1", first);
     fleet.hire("w2", &format!("{UNTIL_IN_STEP};{second}"));
     fleet
+}
+
+/// A fault of the shadow that tells when it strikes.
+struct Struck {
+    fault: &'static str,
+    log: FaultLog,
+    _folder: Folder,
+}
+
+impl Struck {
+    fn of_the_shadow(fault: &'static str) -> Struck {
+        let folder = Folder::new();
+        Struck {
+            fault,
+            log: FaultLog::new(folder.path().join("log")),
+            _folder: folder,
+        }
+    }
+
+    fn environment(&self) -> [(&str, &str); 2] {
+        let log = self.log.path.to_str().unwrap();
+        [("EBBTIDE_FAULT", self.fault), ("EBBTIDE_FAULT_LOG", log)]
+    }
+
+    fn wait(&self) {
+        self.log.wait("the shadow", self.fault);
+    }
 }
 
 /// Who wrote the checkpoints, and of which steps.
@@ -50,11 +88,20 @@ fn the_shadow_writes_all_checkpoints() {
     assert_eq!(outcome.count("writer_changed"), 1);
 }
 
+/// Both have contributed to the 38th step, nobody has its sum, and the shadow has
+/// applied the 37th: there the new fleet goes on. No log calls a step finished
+/// that it doesn't hold: it alone tells of them.
 #[test]
 fn all_workers_killed_in_an_exchange_cost_nothing_that_was_told() {
-    let mut fleet = with_a_shadow("kill@contributed,step=37", "kill@contributed,step=37", "");
-    fleet.ends("w1");
-    fleet.ends("w2");
+    let in_exchange = "hold@contributed,step=37,until=HOLD";
+    let struck = Struck::of_the_shadow("tell@applied,step=36");
+    let kept = (JOB, &["--shadow", "on"][..]);
+    let mut fleet = shadowed(kept, &struck.environment(), in_exchange, in_exchange);
+    fleet.struck("w1", "hold@contributed");
+    fleet.struck("w2", "hold@contributed");
+    struck.wait();
+    fleet.kill("w1");
+    fleet.kill("w2");
     fleet.said("all workers are gone");
     let told = fleet.finished_steps();
     // Alone it could be through before the other one is there.
@@ -63,16 +110,13 @@ fn all_workers_killed_in_an_exchange_cost_nothing_that_was_told() {
     fleet.release("w3");
     let outcome = fleet.finish();
     let resumed = outcome.events("run_resumed").last().expect("it resumed");
-    let step = resumed["step"].as_u64().unwrap();
-    assert!(told <= step, "told {told}, resumed at {step}");
-    let applied = ["w1", "w2"].map(|name| outcome.steps_applied(name).max().unwrap());
-    let applied = applied[0].max(applied[1]);
-    assert_eq!(applied, 37);
-    assert!(
-        step + 1 >= applied,
-        "it held all but the last at least: {step}"
-    );
+    for name in ["w1", "w2"] {
+        let applied = outcome.steps_applied(name).max();
+        assert_eq!(resumed["step"].as_u64(), applied, "{name}: {resumed}");
+    }
+    assert!(told <= 37, "{told} are told, 37 are finished");
     assert_eq!(resumed["steps_lost"], 0);
+    assert_eq!(outcome.number("recomputed_after_resume"), 0);
 }
 
 #[test]
@@ -117,4 +161,55 @@ fn while_the_coordinator_is_down_the_first_member_writes_instead_of_the_shadow()
     fleet.release("w1");
     let outcome = fleet.finish();
     assert_eq!(outcome.number("recomputed_after_resume"), 0);
+}
+
+#[test]
+fn a_shadow_on_trial_that_keeps_up_is_kept() {
+    let trial = (JOB, &["--shadow", "auto"][..]);
+    let outcome = shadowed(trial, &[], "", "").finish();
+    assert_eq!(outcome.count("shadow_too_slow"), 0);
+    let written = since_in_step(&outcome);
+    assert!(
+        written.iter().all(|(name, _)| name == "shadow"),
+        "{written:?}"
+    );
+    assert_eq!(written.last().map(|(_, step)| *step), Some(STEPS));
+}
+
+/// A sum takes it 200 ms: five a second, a fifth of which is to spare.
+#[test]
+fn a_shadow_on_trial_that_is_too_slow_is_let_go_with_the_numbers_and_stops_nobody() {
+    let job = JOB.replace("epochs = 2", "epochs = 10");
+    let trial = (&job[..], &["--shadow", "auto"][..]);
+    let slow = [("EBBTIDE_PACE", "200ms")];
+    let mut fleet = shadowed(trial, &slow, "hold@computed,step=350,until=HOLD", "");
+    fleet.struck("w1", "hold@computed");
+    fleet.said("the shadow can't keep up");
+    fleet.release("w1");
+    let outcome = fleet.finish();
+    let declined = outcome.events("shadow_too_slow").next().unwrap();
+    assert_eq!(declined["kept"], false, "{declined}");
+    let number = |key: &str| declined[key].as_f64().unwrap();
+    let (fleet, able) = (number("rounds_per_second"), number("able"));
+    assert!(able <= 5.0 && fleet > able * 0.8, "{declined}");
+    assert_eq!(outcome.left("shadow"), "drained");
+    assert_eq!(outcome.number("recomputed_micro_batches"), 0);
+    let written = checkpoints(&outcome);
+    assert_eq!(written.last(), Some(&("w1".into(), STEPS * 5)));
+}
+
+/// It answers nobody, and its connections stay open.
+#[test]
+fn a_shadow_that_is_stopped_stops_nobody() {
+    let frozen = Struck::of_the_shadow("freeze@applied,step=30");
+    let trial = (JOB, &["--shadow", "auto", "--patience", "1"][..]);
+    let outcome = shadowed(trial, &frozen.environment(), "", "").finish();
+    frozen.wait();
+    assert_eq!(outcome.left("shadow"), "silent");
+    assert_eq!(outcome.number("recomputed_micro_batches"), 0);
+    let written = checkpoints(&outcome);
+    let since = written.iter().filter(|(_, step)| *step > 30);
+    let since: Vec<_> = since.collect();
+    assert!(since.iter().all(|(name, _)| name == "w1"), "{since:?}");
+    assert_eq!(since.last().map(|(_, step)| *step), Some(STEPS));
 }

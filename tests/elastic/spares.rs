@@ -3,18 +3,19 @@
 use super::*;
 use crate::support::Fleet;
 
+/// This job, and these flags.
+const TWO_AT_MOST: (&str, &[&str]) = (JOB, &["--max-world-size", "2"]);
+
 /// A full world of two and a spare, the third worker, that has caught up in
 /// step 29.
 fn with_a_spare(first: &str, second: &str, spare: &str) -> Fleet {
-    let flags = [
-        "--world-size",
-        "2",
-        "--max-world-size",
-        "2",
-        "--spares",
-        "1",
-    ];
-    let mut fleet = Fleet::start(JOB, &flags);
+    full(TWO_AT_MOST, first, second, spare)
+}
+
+/// The same; the job or a flag says that two are enough.
+fn full((job, flags): (&str, &[&str]), first: &str, second: &str, spare: &str) -> Fleet {
+    let flags = [&["--world-size", "2", "--spares", "1"], flags].concat();
+    let mut fleet = Fleet::start(job, &flags);
     fleet.hire("w1", first);
     fleet.hire("w2", &format!("hold@computed,step=29,until=HOLD;{second}"));
     fleet.struck("w2", "hold@computed");
@@ -24,11 +25,10 @@ fn with_a_spare(first: &str, second: &str, spare: &str) -> Fleet {
     fleet
 }
 
-#[test]
-fn a_hot_spare_takes_the_share_of_a_lost_member_in_the_same_step() {
+fn takes_the_share_of_the_lost_one_in_the_same_step(of: (&str, &[&str])) {
     // The first has the sum of the step before, and the spare keeps in step.
     let holds = "hold@compute,step=30,until=HOLD";
-    let mut fleet = with_a_spare("tell@compute,step=30", holds, "tell@applied,step=29");
+    let mut fleet = full(of, "tell@compute,step=30", holds, "tell@applied,step=29");
     fleet.struck("w1", "tell@compute");
     fleet.struck("w2", "hold@compute");
     fleet.struck("w3", "tell@applied");
@@ -39,6 +39,19 @@ fn a_hot_spare_takes_the_share_of_a_lost_member_in_the_same_step() {
     let first = outcome.first_contribution("w3");
     assert_eq!(first, 31, "the step that was under way: {installed:#?}");
     assert_eq!(installed.len(), 2, "no join of its own: {installed:#?}");
+}
+
+#[test]
+fn a_hot_spare_takes_the_share_of_a_lost_member_in_the_same_step() {
+    takes_the_share_of_the_lost_one_in_the_same_step(TWO_AT_MOST);
+}
+
+/// Nobody has said how many members there are at most: a step has two
+/// micro-batches.
+#[test]
+fn a_worker_beyond_the_micro_batches_is_a_hot_spare_too() {
+    let job = JOB.replace("micro_batch = 8", "micro_batch = 32");
+    takes_the_share_of_the_lost_one_in_the_same_step((&job, &[]));
 }
 
 #[test]

@@ -96,6 +96,11 @@ impl Fleet {
     }
 
     pub fn hire_with(&mut self, name: &str, faults: &str, flags: &[&str]) {
+        self.hire_at_a_pace("", name, faults, flags);
+    }
+
+    /// Each of its micro-batches takes so long (`EBBTIDE_PACE`), if anything is said.
+    pub fn hire_at_a_pace(&mut self, pace: &str, name: &str, faults: &str, flags: &[&str]) {
         let path = |end: &str| self.folder.path().join(format!("{name}.{end}"));
         let (hold, ledger) = (path("hold"), path("ledger"));
         let (struck, release) = (FaultLog::new(path("faults")), fifo(&hold));
@@ -119,7 +124,8 @@ impl Fleet {
                 .args(flags)
                 .env("EBBTIDE_FAULT", faults.replace(HOLD, &until))
                 .env("EBBTIDE_FAULT_LOG", &struck.path)
-                .env("EBBTIDE_LEDGER", &ledger),
+                .env("EBBTIDE_LEDGER", &ledger)
+                .envs((!pace.is_empty()).then_some(("EBBTIDE_PACE", pace))),
         );
         process.stderr.wait(name, "registered");
         let worker = Worker {

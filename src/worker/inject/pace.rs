@@ -3,7 +3,8 @@
 //!
 //! `EBBTIDE_PACE=12ms` makes each micro-batch of this worker take that long,
 //! `EBBTIDE_PACE=10ms..20ms` a time between the two: the gradient is computed as
-//! always, what is left of the time is waited.
+//! always, what is left of the time is waited. A shadow, which computes none,
+//! takes that long to apply a sum.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::strategy::Stop;
 /// How often it is looked whether computing is to stop.
 const LOOKS: Duration = Duration::from_millis(5);
 
-/// How long a micro-batch takes.
+/// How long a micro-batch takes, or a shadow's sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::worker) struct Pace {
     least: Duration,
@@ -46,8 +47,8 @@ impl Pace {
         (least <= most).then_some(Pace { least, most })
     }
 
-    /// Waits for the rest of the time that the micro-batch which `began` takes,
-    /// unless computing is to stop.
+    /// Waits for the rest of the time that what `began` takes, unless computing is
+    /// to stop.
     pub fn wait(&self, began: Instant, stop: &Stop) {
         let takes = self.least + (self.most - self.least).mul_f64(chance());
         while let Some(left) = takes.checked_sub(began.elapsed())
