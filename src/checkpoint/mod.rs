@@ -7,6 +7,7 @@
 //! ```text
 //! <store>/<run>/run.json                                     what the run is            (created once)
 //!               incarnations/000001                          the coordinator's lives    (created once each)
+//!               worlds/000001                                what each has last held    (overwritten)
 //!               shards/step-000000000123-r000000000130/
 //!                      <writer>/weights-00000-of-00002-<digest>.safetensors
 //!                               optimizer-00000-of-00004-<digest>.safetensors
@@ -15,7 +16,7 @@
 //!
 //! - **Shards first, manifest last.** A writer killed at any point leaves orphans
 //!   that nobody reads and [`RunStore::retain`] later removes.
-//! - **Nothing is overwritten.** Manifests and records are created only if absent;
+//! - **Nothing that counts is overwritten.** Manifests and records are created only if absent;
 //!   a shard's key contains the digest of its bytes. An answer lost after a
 //!   successful write is resolved by reading back what is there.
 //! - **Every byte is covered.** Each shard by CRC-32C and SHA-256 in the manifest,
@@ -29,7 +30,7 @@
 //! | what a snapshot is, and when two runs are the same | `snapshot.rs`, `identity.rs`, `digest.rs` |
 //! | tensors to shards and back; the manifest's bytes | `shard.rs`, `manifest.rs` |
 //! | who writes which shards, where several write | `share.rs` |
-//! | one run: records, incarnations | `run_store.rs` |
+//! | one run: records, incarnations, the world's copy | `run_store.rs`, `world_copy.rs` |
 //! | save, load, retain | `save.rs`, `load.rs`, `retention.rs` |
 //! | plain safetensors out and in | `export.rs`, `initial.rs` |
 //! | a store that fails on purpose | `testing.rs` |
@@ -56,6 +57,7 @@ mod store;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod world_copy;
 
 pub use digest::{bits, weights_sha256};
 pub(crate) use digest::{hex, unhex};

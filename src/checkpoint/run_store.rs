@@ -160,7 +160,7 @@ impl RunStore {
         value: &Value,
     ) -> Result<Recorded<Value>, StoreError> {
         let first = key.split('/').next().unwrap_or_default();
-        if ["", "shards", "manifests", "incarnations"].contains(&first) {
+        if ["", "shards", "manifests", "incarnations", "worlds"].contains(&first) {
             return Err(self.invalid(key, "that name is used by checkpoints"));
         }
         let bytes = serde_json::to_vec_pretty(value).map_err(|error| self.invalid(key, error))?;

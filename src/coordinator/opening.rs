@@ -110,6 +110,8 @@ pub(super) struct OpenRun {
     pub damages: Vec<Damage>,
     /// Which start of a coordinator on this run it is.
     pub incarnation: u32,
+    /// The newest copy of a world that an earlier coordinator has left in the store.
+    pub world: Option<Vec<u8>>,
     /// The checkpoint to start from.
     pub start: Option<Manifest>,
     /// Held for as long as this coordinator runs.
@@ -178,12 +180,14 @@ pub(super) async fn open(
     let owner = config.owner.as_deref().unwrap_or("unknown");
     refuse_if_coordinated(&run, connector, address).await?;
     let incarnation = run.take_incarnation(owner, address).await?;
+    let world = run.world_before(incarnation).await?.map(Vec::from);
     let opened = OpenRun {
         run,
         record,
         folder,
         damages,
         incarnation,
+        world,
         start,
         lock,
     };

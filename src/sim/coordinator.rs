@@ -1,36 +1,27 @@
 //! The simulated coordinator: the machine, its durable store, its sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::Planted;
 use super::agenda::What;
 use super::env::Env;
+use super::errands::Errand;
 use super::invariants;
 use super::network::{Delivery, End, LinkId, Message, Node};
 use super::run::TICK;
 use crate::world::lead::ANSWER;
 use crate::world::membership::{
-    Cause, Command, Departure, Durable, Event, Note, Outcome, Probe, Settings, World,
+    Cause, Command, Departure, Durable, Event, Note, Outcome, Settings, World,
 };
 use crate::world::message::{FromWorker, Holdings, ReleaseReason, ToWorker};
 use crate::world::pool::Session;
-use crate::world::{Lead, Member, Origin, Round, WorkerId};
+use crate::world::{Lead, Member, Origin, WorkerId};
 
 /// Between two questions to a store that doesn't answer.
 pub const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// So long until a worker knows that it has lost its session.
 pub const NOTICED_AFTER: Duration = Duration::from_secs(60);
-
-/// What it has asked somebody else for.
-#[derive(Clone, Debug)]
-pub enum Errand {
-    /// Whether the process at an address lives; how long no answer isn't one,
-    /// unless this is the last try.
-    Probe(WorkerId, String, Option<Duration>),
-    FindStart,
-    WhoLeads,
-}
 
 /// The coordinator's node: what lives there, and what survives a crash.
 pub struct Coordinator {
@@ -40,8 +31,10 @@ pub struct Coordinator {
     pub world: Option<World>,
     pub incarnation: u32,
     pub durable: Durable,
+    /// On its way into the store, and when it is there.
+    copies: VecDeque<(Duration, Durable)>,
     pub errands: BTreeMap<u64, Errand>,
-    last_errand: u64,
+    pub(super) last_errand: u64,
     pub stop_asked: bool,
     pub outcome: Option<Outcome>,
     /// It dies after so many more commands.
@@ -72,6 +65,7 @@ impl Coordinator {
             world: None,
             incarnation: 0,
             durable: Durable::default(),
+            copies: VecDeque::new(),
             errands: BTreeMap::new(),
             last_errand: 0,
             stop_asked: false,
@@ -97,7 +91,7 @@ impl Coordinator {
     }
 
     /// Something happens here; whether it may act on it.
-    fn leads(&mut self, env: &mut Env) -> bool {
+    pub(super) fn leads(&mut self, env: &mut Env) -> bool {
         self.awake = env.now;
         if self.lead.awake(env.now) {
             let time = env.weather.store;
@@ -107,7 +101,17 @@ impl Coordinator {
         self.lead.is_sure() || env.planted.is_some_and(|p| careless.contains(&p))
     }
 
+    /// What was written down a while ago is in the store by now.
+    fn copies_arrive(&mut self, env: &mut Env) {
+        let (now, answers) = (env.now, env.now >= env.store.down_until);
+        let there = |copy: &mut (Duration, Durable)| answers && copy.0 <= now;
+        while let Some((_, copy)) = self.copies.pop_front_if(there) {
+            env.store.write_world(self.incarnation, copy);
+        }
+    }
+
     pub fn tick(&mut self, env: &mut Env) {
+        self.copies_arrive(env);
         if self.node != env.leads && env.now >= env.store.down_until {
             self.fenced_for += TICK;
             invariants::one_leads::has_looked(env, self.fenced_for);
@@ -118,7 +122,7 @@ impl Coordinator {
     }
 
     /// The store tells who leads, unless it doesn't answer.
-    fn who_leads(&mut self, env: &mut Env) {
+    pub(super) fn who_leads(&mut self, env: &mut Env) {
         let Some(newest) = env.store.newest_incarnation(env.now) else {
             return;
         };
@@ -158,6 +162,11 @@ impl Coordinator {
                 self.node, self.incarnation, self.durable
             )
         });
+        let newest = env.store.newest_world();
+        if let Some(world) = newest.filter(|w| w.number > self.durable.number) {
+            self.durable = world.clone();
+            env.count("world found in the store");
+        }
         let durable = self.durable.clone();
         (self.fuse, self.loses_disk) = (None, false);
         env.coordinators.insert(self.node, incarnation);
@@ -175,12 +184,18 @@ impl Coordinator {
     /// Its process is gone; what it has persisted stays.
     pub fn crash(&mut self, env: &mut Env) {
         env.log(|| "coordinator crashes".into());
+        self.copies_arrive(env);
+        self.copies.clear();
         self.world = None;
         self.sessions.clear();
         self.errands.clear();
         self.waiting.clear();
         if std::mem::take(&mut self.loses_disk) {
-            self.durable = Durable::default();
+            let lost = std::mem::take(&mut self.durable);
+            if env.store.newest_world() == Some(&lost) {
+                env.count("nothing lost with the disk");
+                return env.vanish(End::Coordinator(self.node));
+            }
             let until = env.now + env.weather.reconnect + NOTICED_AFTER;
             env.forget(self.incarnation, until);
         }
@@ -257,59 +272,6 @@ impl Coordinator {
         self.event(env, Event::From(worker, message));
     }
 
-    fn ask(&mut self, env: &mut Env, errand: Errand, time: Duration) {
-        self.last_errand += 1;
-        self.errands.insert(self.last_errand, errand);
-        env.after(time, What::Errand(self.node, self.last_errand));
-    }
-
-    /// Somebody answers, or doesn't.
-    pub fn errand(&mut self, env: &mut Env, number: u64) {
-        let known = self.errands.remove(&number);
-        if let Some(Errand::WhoLeads) = known {
-            return self.who_leads(env);
-        }
-        if !self.leads(env) {
-            self.errands.extend(known.map(|errand| (number, errand)));
-            return env.after(STORE_PAUSE, What::Errand(self.node, number));
-        }
-        let event = match known {
-            Some(Errand::Probe(worker, address, within)) => {
-                let us = End::Coordinator(self.node);
-                let listener = env.listener(&address);
-                let asked = End::Worker(listener.unwrap_or(worker));
-                let reached = env.net.reach_each_other(us, asked, env.now)
-                    && env.frozen_until(asked).is_none();
-                if let (false, Some(within)) = (reached, within) {
-                    return self.ask(env, Errand::Probe(worker, address, None), within);
-                }
-                let probe = match (reached, listener == Some(worker)) {
-                    (false, _) => Probe::Silent,
-                    (true, true) => Probe::Accepted,
-                    (true, false) => Probe::Refused,
-                };
-                if probe == Probe::Refused && listener.is_some() {
-                    env.count("another one answered");
-                }
-                env.log(|| format!("{worker:?} is probed: {probe:?}"));
-                Event::Probed(worker, probe)
-            }
-            Some(Errand::FindStart) => match env.store.newest(env.now) {
-                None => return self.ask(env, Errand::FindStart, STORE_PAUSE),
-                Some(Some((manifest, found))) => Event::Start {
-                    manifest: Some(manifest),
-                    round: found.round,
-                },
-                Some(None) => Event::Start {
-                    manifest: None,
-                    round: Round(0),
-                },
-            },
-            Some(Errand::WhoLeads) | None => return, // asked by a process that is no more
-        };
-        self.event(env, event);
-    }
-
     pub fn event(&mut self, env: &mut Env, event: Event) {
         let Some(world) = &mut self.world else { return };
         let ticks = matches!(event, Event::Tick);
@@ -366,6 +328,8 @@ impl Coordinator {
                         invariants::one_leads::writes(env, self.slept);
                     }
                     if env.planted != Some(Planted::NothingDurable) {
+                        let there = env.now + env.weather.store;
+                        self.copies.push_back((there, durable.clone()));
                         self.durable = durable;
                     }
                 }

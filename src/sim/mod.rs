@@ -26,6 +26,7 @@ mod coordinator;
 mod draw;
 mod engine;
 mod env;
+mod errands;
 mod exchange;
 pub mod faults;
 mod invariants;

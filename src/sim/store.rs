@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::network::Node;
 use crate::world::Round;
+use crate::world::membership::Durable;
 
 /// A checkpoint; it exists whole or not at all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +48,8 @@ pub struct Store {
     before_stale: BTreeMap<String, Checkpoint>,
     /// Whose each incarnation is, from the first.
     incarnations: Vec<Node>,
+    /// What each coordinator has last written down here too.
+    worlds: BTreeMap<u32, Durable>,
 }
 
 impl Store {
@@ -84,6 +87,16 @@ impl Store {
     /// The newest, which is looked for beyond what lists show.
     pub fn newest_incarnation(&self, now: Duration) -> Option<u32> {
         (now >= self.down_until).then_some(self.incarnations.len() as u32)
+    }
+
+    /// A coordinator's own object: an older one's changes nothing of it.
+    pub fn write_world(&mut self, incarnation: u32, world: Durable) {
+        self.worlds.insert(incarnation, world);
+    }
+
+    /// What the newest coordinator that wrote any has written.
+    pub fn newest_world(&self) -> Option<&Durable> {
+        self.worlds.values().next_back()
     }
 
     /// From now on lists are old, until then.

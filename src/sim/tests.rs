@@ -34,7 +34,7 @@ const PLANTED: [Planted; 27] = [
 ];
 
 /// What has to have happened in a campaign, or it would show nothing.
-const HAPPENED: [&str; 43] = [
+const HAPPENED: [&str; 45] = [
     "another one answered",
     "change entered",
     "connection replaced",
@@ -61,6 +61,7 @@ const HAPPENED: [&str; 43] = [
     "joined",
     "kept while it trains",
     "last bucket completes",
+    "nothing lost with the disk",
     "one-way partition",
     "partition",
     "paused",
@@ -78,6 +79,7 @@ const HAPPENED: [&str; 43] = [
     "taken over",
     "told by the shadow",
     "world lost",
+    "world found in the store",
 ];
 
 /// A number from the environment.

@@ -97,7 +97,7 @@ fn steps_are_finished_and_a_checkpoint_is_committed_while_the_coordinator_is_dow
     assert_eq!(outcome.number("recomputed_after_resume"), 0);
 }
 
-/// What the store holds is enough; who still trains comes back as a newcomer.
+/// What the store holds is enough: the members train on, and are found again.
 #[test]
 fn coordinator_killed_and_its_disk_lost() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
@@ -110,6 +110,30 @@ fn coordinator_killed_and_its_disk_lost() {
     fleet.struck("w1", "hold@applied,step=50");
     fleet.kill_coordinator();
     fleet.lose_disk();
+    fleet.start_coordinator();
+    fleet.release("w1");
+    let outcome = fleet.finish();
+    let installed = outcome.events("generation_installed").last().unwrap();
+    assert_eq!(installed["reason"], "restarted");
+    assert_eq!(outcome.count("world_lost"), 0);
+    assert_eq!(outcome.number("recomputed_micro_batches"), 0);
+}
+
+/// The same without what the first coordinator had copied into the store: who
+/// still trains comes back as a newcomer.
+#[test]
+fn coordinator_killed_and_nothing_left_but_the_manifests() {
+    let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
+    fleet.hire(
+        "w1",
+        "tell@committed,step=40;hold@applied,step=50,until=HOLD",
+    );
+    fleet.hire("w2", "");
+    fleet.struck("w1", "tell@committed,step=40");
+    fleet.struck("w1", "hold@applied,step=50");
+    fleet.kill_coordinator();
+    fleet.lose_disk();
+    fleet.lose_copies();
     fleet.start_coordinator();
     fleet.release("w1");
     fleet.release("w1"); // it comes to that step again, as a newcomer

@@ -283,6 +283,14 @@ impl Fleet {
         }
     }
 
+    /// What coordinators have copied into the store is gone too.
+    pub fn lose_copies(&self) {
+        let runs = self.folder.path().join("out/checkpoints");
+        for run in std::fs::read_dir(runs).unwrap().flatten() {
+            std::fs::remove_dir_all(run.path().join("worlds")).unwrap();
+        }
+    }
+
     pub fn start_coordinator(&mut self) {
         let port = self.address.trim_start_matches("http://");
         let told = (&self.flags[..], &self.environment[..]);

@@ -1,5 +1,6 @@
 //! The one task that owns the world: calls in, commands out, in order.
 
+mod copy;
 mod crashing;
 mod errands;
 mod lead;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use self::copy::Copies;
 use self::errands::{Errands, Found, StartPoint};
 use self::lead::Waiting;
 use super::config::{Config, WorldSize};
@@ -28,7 +30,7 @@ use crate::observe::Summary;
 use crate::observe::telemetry::SharedScreen;
 use crate::strategy::Plan;
 use crate::wire::{ToMany, control as pb};
-use crate::world::membership::{Command, Event, Outcome, Settings, World};
+use crate::world::membership::{Command, Durable, Event, Outcome, Settings, World};
 use crate::world::message::FromWorker;
 use crate::world::{Lead, Round, WorkerId};
 
@@ -74,6 +76,7 @@ pub(super) struct Driver {
     incarnation: u32,
     next_worker: u32,
     errands: Errands,
+    copies: Copies,
     lead: Lead,
     waiting: Waiting,
     crashes: Crashes,
@@ -115,7 +118,7 @@ impl Driver {
         };
         let mut report = Report::open(config, &plan, &opened, screen)?;
         let incarnation = opened.incarnation;
-        let durable = report.durable()?;
+        let durable = newest(report.durable()?, opened.world.as_deref());
         let start = opened.start.as_ref().map(|m| &m.header.identity.kinds);
         let mut kinds: BTreeSet<String> = start.into_iter().flatten().cloned().collect();
         kinds.extend(report.recorded_kinds()?);
@@ -134,6 +137,7 @@ impl Driver {
             connector,
         };
         Ok(Driver {
+            copies: Copies::new(opened.run.clone(), incarnation),
             checkpoint_url: absolute(&config.checkpoint_url()),
             data_url: config.job.data.url.clone(),
             run: opened.run,
@@ -327,7 +331,10 @@ impl Driver {
         let mut commands = commands.into_iter();
         while let Some(command) = commands.next() {
             match command {
-                Command::Persist(durable) => self.report.persist(&durable, commands.as_slice())?,
+                Command::Persist(durable) => {
+                    self.report.persist(&durable, commands.as_slice())?;
+                    self.copies.put(&durable);
+                }
                 Command::Send(worker, message) => {
                     let message = self.to_many.message(message);
                     self.send(worker, message)?;
@@ -374,4 +381,20 @@ fn absolute(url: &str) -> String {
         return url.to_owned();
     }
     std::path::absolute(url).map_or_else(|_| url.to_owned(), |path| path.display().to_string())
+}
+
+/// Our own record, unless another coordinator has written a newer one since: our
+/// disk is new, or it was somebody else's turn in between.
+fn newest(ours: Durable, copy: Option<&[u8]>) -> Durable {
+    let copy = copy.and_then(|bytes| match serde_json::from_slice::<Durable>(bytes) {
+        Ok(durable) => Some(durable),
+        Err(error) => {
+            tracing::warn!(%error, "the copy of the newest world can't be read");
+            None
+        }
+    });
+    match copy.filter(|copy| copy.number > ours.number) {
+        Some(copy) => copy,
+        None => ours,
+    }
 }
