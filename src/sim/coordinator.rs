@@ -287,7 +287,7 @@ impl Coordinator {
                 if matches!(cause, Cause::Standstill(_)) {
                     invariants::standstill(env, self.settings.patience);
                 }
-                if *cause == Cause::Started && !env.counts.contains_key("installed") {
+                if *cause == Cause::Started && !env.counts.contains_key("world written down") {
                     let enough = self.settings.start_size.min(self.settings.members_max);
                     invariants::first_world(env, record, enough);
                 }
@@ -326,6 +326,9 @@ impl Coordinator {
                 Command::Persist(durable) => {
                     if self.node != env.leads {
                         invariants::one_leads::writes(env, self.slept);
+                    }
+                    if durable.current.is_some() {
+                        env.count("world written down");
                     }
                     if env.planted != Some(Planted::NothingDurable) {
                         let there = env.now + env.weather.store;

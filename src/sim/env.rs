@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Planted;
 use super::agenda::{Agenda, What};
+use super::faults::FOR_GOOD;
 use super::network::{Delivered, End, Kind, LinkId, Message, Network, Node};
 use super::store::Store;
 use super::values::{Course, Random};
@@ -228,9 +229,8 @@ impl Env {
         Some((kind, here, from, what))
     }
 
-    /// Everybody reaches everybody again, and what was held back comes.
-    pub fn heal_network(&mut self) {
-        self.net.partitions.clear();
+    /// What was held back by partitions that are no more comes.
+    pub fn deliver_what_was_held(&mut self) {
         for (link, side) in self.net.sides(|_, _, _| true) {
             let delay = self.delay();
             // One each, and one for the news that it is broken.
@@ -248,12 +248,17 @@ impl Env {
         }
     }
 
-    /// Nobody is frozen, nothing is cut off, and the store answers.
+    /// Nobody is frozen, nothing is cut off (but two that one of them has to leave
+    /// for), and the store answers.
     pub fn is_calm(&self) -> bool {
         let past = |until: &Duration| *until <= self.now;
         let store = &self.store;
         self.frozen.values().all(past)
-            && self.net.partitions.iter().all(|p| past(&p.until))
+            && self
+                .net
+                .partitions
+                .iter()
+                .all(|p| past(&p.until) || p.until == FOR_GOOD)
             && past(&store.down_until)
             && past(&store.slow_until)
     }

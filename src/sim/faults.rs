@@ -1,7 +1,6 @@
 //! What goes wrong, and when: a list that is drawn before anything happens, so
 //! that a run can be repeated with fewer of them.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::agenda::What;
@@ -37,6 +36,10 @@ pub enum Trouble {
     Partitioned,
     /// What some hosts send doesn't arrive; they hear everything.
     OneWayPartition,
+    /// Two workers don't reach each other, and everybody else reaches both.
+    TwoParted,
+    /// What one sends to another doesn't arrive.
+    TwoPartedOneWay,
     /// The coordinator's host alone is cut off.
     CoordinatorCutOff,
     /// The coordinator's process is gone, between any two commands.
@@ -69,7 +72,7 @@ pub enum Trouble {
 use Trouble::*;
 
 /// All kinds, with how often each is drawn and the name it is counted under.
-const KINDS: [(Trouble, usize, &str); 23] = [
+const KINDS: [(Trouble, usize, &str); 25] = [
     (WorkerKilled, 8, "worker killed"),
     (EverybodyKilled, 1, "everybody killed"),
     (HostVanishes, 3, "host vanishes"),
@@ -80,6 +83,8 @@ const KINDS: [(Trouble, usize, &str); 23] = [
     (StreamBroken, 3, "stream broken"),
     (Partitioned, 3, "partition"),
     (OneWayPartition, 2, "one-way partition"),
+    (TwoParted, 3, "two parted"),
+    (TwoPartedOneWay, 2, "two parted one way"),
     (CoordinatorCutOff, 2, "coordinator cut off"),
     (CoordinatorKilled, 5, "coordinator killed"),
     (CoordinatorDiskLost, 2, "coordinator's disk lost"),
@@ -162,15 +167,20 @@ impl Schedule {
 }
 
 /// Troubles of which the other end of a connection hears nothing at first.
-const SILENT: [Trouble; 7] = [
+const SILENT: [Trouble; 9] = [
     HostVanishes,
     WorkerFrozen,
     Partitioned,
     OneWayPartition,
+    TwoParted,
+    TwoPartedOneWay,
     CoordinatorCutOff,
     CoordinatorFrozen,
     CoordinatorReplaced,
 ];
+
+/// Longer than any run.
+pub(super) const FOR_GOOD: Duration = Duration::from_secs(1_000_000_000);
 
 impl Run {
     pub(super) fn strike(&mut self, fault: Fault) {
@@ -199,14 +209,11 @@ impl Run {
                 let until = until + ANSWER;
                 let away = match dice.chance(50) {
                     true => self.freeze(coordinator, until),
-                    false => self.part(BTreeSet::from([coordinator]), dice.chance(30), until),
+                    false => self.part([coordinator], None, (dice.chance(30), until)),
                 };
                 away && self.start_second()
             }
-            (CoordinatorCutOff, _) => {
-                let hosts = BTreeSet::from([coordinator]);
-                self.part(hosts, dice.chance(30), until)
-            }
+            (CoordinatorCutOff, _) => self.part([coordinator], None, (dice.chance(30), until)),
             (Stop, _) => self.stop(),
             (ExchangeBroken, _) => self.cut(Kind::Exchange, &mut dice),
             (ExchangeForgotten, Some(worker)) => self.env.forget_exchange(worker),
@@ -218,8 +225,15 @@ impl Run {
             }
             (Partitioned | OneWayPartition, Some(_)) => {
                 let hosts = living.iter().filter(|_| dice.chance(50));
-                let hosts = hosts.map(|w| End::Worker(*w)).collect();
-                self.part(hosts, fault.trouble == OneWayPartition, until)
+                let hosts = hosts.map(|w| End::Worker(*w));
+                self.part(hosts, None, (fault.trouble == OneWayPartition, until))
+            }
+            (TwoParted | TwoPartedOneWay, Some(worker)) => {
+                let until = if dice.chance(50) { FOR_GOOD } else { until };
+                let other = End::Worker(dice.pick(&living));
+                let one_way = fault.trouble == TwoPartedOneWay;
+                other != End::Worker(worker)
+                    && self.part([End::Worker(worker)], Some(other), (one_way, until))
             }
             (WorkerKilled, Some(worker)) => {
                 self.kill(worker, dice.below(8));
@@ -251,18 +265,42 @@ impl Run {
         !up.is_empty()
     }
 
-    fn part(&mut self, hosts: BTreeSet<End>, one_way: bool, until: Duration) -> bool {
-        if hosts.is_empty() {
-            return false;
-        }
-        self.env.net.partitions.push(Partition {
-            hosts: hosts.clone(),
+    fn part(
+        &mut self,
+        hosts: impl IntoIterator<Item = End>,
+        other: Option<End>,
+        (one_way, until): (bool, Duration),
+    ) -> bool {
+        let partition = Partition {
+            hosts: hosts.into_iter().collect(),
+            other,
             one_way,
             until,
-        });
-        self.env
-            .grow_silent(|_, a, b| hosts.contains(&a) != hosts.contains(&b));
+        };
+        if partition.hosts.is_empty() {
+            return false;
+        }
+        self.env.grow_silent(|_, a, b| partition.parts(a, b));
+        self.env.net.partitions.push(partition);
         true
+    }
+
+    /// Everybody reaches everybody again, but for two members that are parted for
+    /// good: of those one has to go.
+    pub(super) fn heal_network(&mut self) {
+        let world = self.coordinator.world.as_ref();
+        let record = world.and_then(|world| world.current()).cloned();
+        let member = |end: &End| match end {
+            End::Worker(w) => record.as_ref().is_some_and(|r| r.has(*w)),
+            End::Coordinator(_) => false,
+        };
+        let stays =
+            |p: &Partition| p.until == FOR_GOOD && p.hosts.iter().chain(&p.other).all(member);
+        self.env.net.partitions.retain(stays);
+        if !self.env.net.partitions.is_empty() {
+            self.env.count("parted for good");
+        }
+        self.env.deliver_what_was_held();
     }
 
     fn freeze(&mut self, who: End, until: Duration) -> bool {

@@ -98,9 +98,24 @@ pub type Delivered = (Kind, End, End, Delivery);
 #[derive(Clone, Debug)]
 pub struct Partition {
     pub hosts: BTreeSet<End>,
+    /// Whom they don't reach, if it isn't everybody else.
+    pub other: Option<End>,
     /// Only what they send is held back.
     pub one_way: bool,
     pub until: Duration,
+}
+
+impl Partition {
+    fn holds_back(&self, from: End, to: End) -> bool {
+        let other = |end: End| self.other.map_or(!self.hosts.contains(&end), |o| o == end);
+        let crosses = |a: End, b: End| self.hosts.contains(&a) && other(b);
+        crosses(from, to) || !self.one_way && crosses(to, from)
+    }
+
+    /// Whether they don't reach each other.
+    pub fn parts(&self, a: End, b: End) -> bool {
+        self.holds_back(a, b) || self.holds_back(b, a)
+    }
 }
 
 /// All connections.
@@ -130,10 +145,7 @@ impl Network {
 
     /// Until when nothing gets from one host to the other.
     pub fn held_back(&self, from: End, to: End, now: Duration) -> Option<Duration> {
-        let crosses = |p: &&Partition| {
-            let (a, b) = (p.hosts.contains(&from), p.hosts.contains(&to));
-            p.until > now && a != b && (a || !p.one_way)
-        };
+        let crosses = |p: &&Partition| p.until > now && p.holds_back(from, to);
         let held = self.partitions.iter().filter(crosses).map(|p| p.until);
         held.max()
     }
@@ -233,6 +245,7 @@ impl Network {
             link.to[side].clear();
             link.to[1 - side].clear();
             link.broken = true;
+            link.told[side] = Duration::ZERO; // by itself, whatever is on its way
         }
     }
 

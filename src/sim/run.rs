@@ -279,7 +279,7 @@ impl Run {
     fn heal(&mut self) {
         self.healed = true;
         self.env.log(|| "no more faults".into());
-        self.env.heal_network();
+        self.heal_network();
         self.env.store.heal();
         self.slowness.fill(1);
         self.coordinator.fuse = None;

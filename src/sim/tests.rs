@@ -34,7 +34,7 @@ const PLANTED: [Planted; 27] = [
 ];
 
 /// What has to have happened in a campaign, or it would show nothing.
-const HAPPENED: [&str; 45] = [
+const HAPPENED: [&str; 48] = [
     "another one answered",
     "change entered",
     "connection replaced",
@@ -63,6 +63,7 @@ const HAPPENED: [&str; 45] = [
     "last bucket completes",
     "nothing lost with the disk",
     "one-way partition",
+    "parted for good",
     "partition",
     "paused",
     "rescued by the shadow",
@@ -78,6 +79,8 @@ const HAPPENED: [&str; 45] = [
     "switched off",
     "taken over",
     "told by the shadow",
+    "two parted",
+    "two parted one way",
     "world lost",
     "world found in the store",
 ];
