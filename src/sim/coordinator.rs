@@ -403,6 +403,11 @@ impl Coordinator {
                 _ => env.count("given up"), // one that may live
             },
             Note::WorldLost { .. } => env.count("world lost"),
+            // Members of two coordinators' worlds, found again by a third, may have done
+            // the same micro-batch; one of them is sent away for that.
+            Note::Suspicious(_) if env.counts.contains_key("world found in the store") => {
+                env.count("two worlds met");
+            }
             Note::Suspicious(what) => env.broken(what.clone()),
             _ => {}
         }
