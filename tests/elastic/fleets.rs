@@ -103,14 +103,15 @@ fn coordinator_killed_and_its_disk_lost() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
     fleet.hire(
         "w1",
-        "tell@committed,step=40;hold@applied,step=50,until=HOLD",
+        "tell@committed,step=40;hold@computed,step=50,until=HOLD",
     );
     fleet.hire("w2", "");
     fleet.struck("w1", "tell@committed,step=40");
-    fleet.struck("w1", "hold@applied,step=50");
+    fleet.struck("w1", "hold@computed,step=50");
     fleet.kill_coordinator();
     fleet.lose_disk();
     fleet.start_coordinator();
+    fleet.said("coordinator is back");
     fleet.release("w1");
     let outcome = fleet.finish();
     let installed = outcome.events("generation_installed").last().unwrap();

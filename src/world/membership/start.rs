@@ -225,9 +225,9 @@ impl World {
     }
 
     fn restore(&mut self, worker: WorkerId, manifest: Option<String>) {
-        // Who was fenced by a coordinator whose numbers went with its disk listens
-        // to nothing older than ours.
-        let unknown = self.number == Generation::NONE && self.incarnation > 1;
+        // Who was fenced by a coordinator whose newest numbers we don't know (its disk
+        // is gone, and a copy may be old) listens to nothing older than ours.
+        let unknown = self.number.incarnation < self.incarnation && self.incarnation > 1;
         let generation = match unknown {
             true => Generation {
                 incarnation: self.incarnation,
