@@ -91,9 +91,14 @@ impl Node {
         }
     }
 
+    /// Whether messages reach it, and it has not been let go.
+    pub fn is_reached(&self) -> bool {
+        self.session == Session::Open && !self.released
+    }
+
     /// Whether messages reach it and it wants to stay.
     pub fn available(&self) -> bool {
-        self.session == Session::Open && self.leaving.is_none() && !self.released
+        self.is_reached() && self.leaving.is_none()
     }
 
     /// Whether it could be a member.

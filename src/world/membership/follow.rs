@@ -40,7 +40,7 @@ impl World {
             .pool
             .iter()
             .filter(|(w, n)| {
-                n.available()
+                (n.available() || self.writes_till_the_end(**w, n))
                     && (n.shadow || !self.stopping)
                     && !n
                         .source()
@@ -78,6 +78,12 @@ impl World {
         let mut members = self.current.iter().flat_map(|r| r.members.iter());
         let just_now = node.source_lost.is_some_and(|at| within(at, ITS_END_SHOWS));
         in_step && (just_now || members.any(unheard))
+    }
+
+    /// A shadow that wants to leave writes until another one does; at the end of the
+    /// run, when no change can enter any more, that is the last checkpoint.
+    fn writes_till_the_end(&self, worker: WorkerId, node: &Node) -> bool {
+        self.is_writer(worker) && node.is_reached()
     }
 
     fn reaches(&self, worker: WorkerId) -> bool {
@@ -170,7 +176,12 @@ impl World {
         let newest = newest.filter(|(_, at)| stands_at.is_none_or(|round| *at <= round));
         let mut wanting = Vec::new();
         let mut fresh_from = None;
-        for (worker, node) in self.pool.iter_mut().filter(|(_, n)| n.available()) {
+        let writer = self.current.as_ref().and_then(|r| r.writer);
+        for (worker, node) in &mut self.pool {
+            let writes = writer == Some(*worker) && node.is_reached();
+            if !node.available() && !writes {
+                continue;
+            }
             let Approach::Following { source, needs } = &mut node.approach else {
                 continue;
             };

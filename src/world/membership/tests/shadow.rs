@@ -106,3 +106,19 @@ fn a_shadow_that_falls_behind_is_asked_only_once_for_the_checkpoint_it_can_give(
     let member = c.is_told(1, "Save") || c.is_told(2, "Save");
     assert!(member, "{:?}", c.done);
 }
+
+/// Until another one writes: at the end of a run nobody takes its place any more.
+#[test]
+fn shadow_that_wants_to_leave_still_gets_what_it_needs_to_write() {
+    let mut c = with_a_shadow();
+    c.drain(9);
+    assert_eq!(writer(&c), Some(9));
+    c.says(9, FromWorker::NeedCheckpoint { round: Round(8) });
+    assert!(c.is_told(1, "Save") || c.is_told(2, "Save"), "{:?}", c.done);
+    c.commits(2, 8, false);
+    assert!(c.is_told(9, "RestoreFrom"), "{:?}", c.done);
+    let error = "it hung up".to_owned();
+    c.says(9, FromWorker::SourceLost { error });
+    c.later(Duration::from_secs(2));
+    assert!(c.is_told(9, "Follow"), "{:?}", c.done);
+}
