@@ -36,7 +36,14 @@ impl RunStore {
             let key = self.key(&world_key(life));
             match self.store.fetch(&key, 0..=BYTES_MAX).await {
                 Ok(Fetched::Whole(bytes)) => return Ok(Some(bytes)),
-                Ok(Fetched::OtherSize(_)) => return Ok(None),
+                Ok(Fetched::OtherSize(size)) => {
+                    tracing::warn!(
+                        key,
+                        size,
+                        "the copy of the newest world is too large to read"
+                    );
+                    return Ok(None);
+                }
                 Err(error) if error.is_missing() => {}
                 Err(error) => return Err(error),
             }

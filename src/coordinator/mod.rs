@@ -7,7 +7,7 @@
 //!      └───────── sessions ◀────────┤
 //!                 history.sqlite ◀──┤  durable before anybody hears of it
 //!                 events, metrics ◀─┤  (report)
-//!                 checkpoint store ◀┘  start points, retention
+//!                 checkpoint store ◀┘  start points, retention, a copy of the world
 //! ```
 //!
 //! `opening` decides what to do with a run that is there already; `admission`

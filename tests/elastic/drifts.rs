@@ -83,7 +83,7 @@ fn of_two_that_are_both_wrong_by_then_the_one_that_drifted_is_found() {
     assert_eq!(outcome.left("w2"), "evicted");
 }
 
-/// The shadow applies what the members do, and isn't compared with them: it has
+/// The shadow applies the wrong gradients like the members that didn't drift: it has
 /// written a checkpoint of the wrong state by then, and holds it.
 #[test]
 fn shadow_of_members_that_drifted_leaves_its_state_and_its_checkpoints_behind() {

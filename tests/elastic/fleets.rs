@@ -97,19 +97,18 @@ fn steps_are_finished_and_a_checkpoint_is_committed_while_the_coordinator_is_dow
     assert_eq!(outcome.number("recomputed_after_resume"), 0);
 }
 
+/// In step 50, and the coordinator is down, with nothing left on its disk.
+fn in_step_50_without_the_coordinators_disk() -> Fleet {
+    let mut fleet = in_step_50();
+    fleet.kill_coordinator();
+    fleet.lose_disk();
+    fleet
+}
+
 /// What the store holds is enough: the members train on, and are found again.
 #[test]
 fn coordinator_killed_and_its_disk_lost() {
-    let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
-    fleet.hire(
-        "w1",
-        "tell@committed,step=40;hold@computed,step=50,until=HOLD",
-    );
-    fleet.hire("w2", "");
-    fleet.struck("w1", "tell@committed,step=40");
-    fleet.struck("w1", "hold@computed,step=50");
-    fleet.kill_coordinator();
-    fleet.lose_disk();
+    let mut fleet = in_step_50_without_the_coordinators_disk();
     fleet.start_coordinator();
     fleet.said("coordinator is back");
     fleet.release("w1");
@@ -124,22 +123,13 @@ fn coordinator_killed_and_its_disk_lost() {
 /// still trains comes back as a newcomer.
 #[test]
 fn coordinator_killed_and_nothing_left_but_the_manifests() {
-    let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);
-    fleet.hire(
-        "w1",
-        "tell@committed,step=40;hold@applied,step=50,until=HOLD",
-    );
-    fleet.hire("w2", "");
-    fleet.struck("w1", "tell@committed,step=40");
-    fleet.struck("w1", "hold@applied,step=50");
-    fleet.kill_coordinator();
-    fleet.lose_disk();
+    let mut fleet = in_step_50_without_the_coordinators_disk();
     fleet.lose_copies();
     fleet.start_coordinator();
     fleet.release("w1");
     fleet.release("w1"); // it comes to that step again, as a newcomer
     let outcome = fleet.finish();
-    assert!(outcome.number("resumed_from_step") >= 40);
+    assert_eq!(outcome.number("resumed_from_step"), 40);
 }
 
 /// Two workers, the last manifest written, and nobody has been told of it.

@@ -7,6 +7,12 @@ use super::*;
 /// By then a source that has died is known to be gone by its own session too.
 const ITS_END_SHOWS: Duration = Duration::from_secs(1);
 
+/// Whoever wants to stay; and a shadow that wants to leave writes until another one
+/// does: at the end of the run, when no change enters any more, the last checkpoint.
+fn is_fed(writer: Option<WorkerId>, worker: WorkerId, node: &Node) -> bool {
+    node.available() || writer == Some(worker) && node.is_reached()
+}
+
 impl World {
     /// Gives every follower without a usable source one, as long as the world
     /// has room for it.
@@ -40,7 +46,7 @@ impl World {
             .pool
             .iter()
             .filter(|(w, n)| {
-                (n.available() || self.writes_till_the_end(**w, n))
+                is_fed(current.writer, **w, n)
                     && (n.shadow || !self.stopping)
                     && !n
                         .source()
@@ -80,16 +86,8 @@ impl World {
         in_step && (just_now || members.any(unheard))
     }
 
-    /// A shadow that wants to leave writes until another one does; at the end of the
-    /// run, when no change can enter any more, that is the last checkpoint.
-    fn writes_till_the_end(&self, worker: WorkerId, node: &Node) -> bool {
-        self.is_writer(worker) && node.is_reached()
-    }
-
     fn reaches(&self, worker: WorkerId) -> bool {
-        self.pool
-            .get(&worker)
-            .is_some_and(|n| n.session == Session::Open && !n.released)
+        self.pool.get(&worker).is_some_and(Node::is_reached)
     }
 
     /// Members by how many follow them; the first one has enough to do.
@@ -178,8 +176,7 @@ impl World {
         let mut fresh_from = None;
         let writer = self.current.as_ref().and_then(|r| r.writer);
         for (worker, node) in &mut self.pool {
-            let writes = writer == Some(*worker) && node.is_reached();
-            if !node.available() && !writes {
+            if !is_fed(writer, *worker, node) {
                 continue;
             }
             let Approach::Following { source, needs } = &mut node.approach else {

@@ -188,7 +188,7 @@ impl World {
         let members = current.members.iter().map(|m| m.id);
         let holders = members.chain(current.leavers.iter().copied());
         let here = holders.filter_map(|w| self.pool.get(&w).map(|n| (w, n)));
-        let usable = here.filter(|(_, n)| n.session == Session::Open && !n.released);
+        let usable = here.filter(|(_, n)| n.is_reached());
         usable.map(|(w, n)| (n.progress.1, w)).max()
     }
 
