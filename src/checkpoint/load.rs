@@ -34,24 +34,20 @@ enum Look {
     Load,
 }
 
+fn newest_first(manifests: &mut [ManifestRef]) {
+    manifests
+        .sort_unstable_by_key(|manifest| std::cmp::Reverse((manifest.round, manifest.attempt)));
+}
+
 impl RunStore {
     /// All manifests of the run by their names, newest first. Unread.
     pub async fn manifests(&self) -> Result<Vec<ManifestRef>, StoreError> {
         let listed = self.store.list(&self.key("manifests")).await?;
         let mut manifests: Vec<ManifestRef> = listed
             .into_iter()
-            .filter_map(|(key, meta)| {
-                let (round, attempt) = manifest::parse_name(key.rsplit('/').next()?)?;
-                Some(ManifestRef {
-                    round,
-                    attempt,
-                    key,
-                    modified_ms: meta.last_modified.timestamp_millis(),
-                })
-            })
+            .filter_map(|(key, meta)| ManifestRef::of(key, meta.last_modified.timestamp_millis()))
             .collect();
-        manifests
-            .sort_unstable_by_key(|manifest| std::cmp::Reverse((manifest.round, manifest.attempt)));
+        newest_first(&mut manifests);
         self.verified()
             .retain(|key| manifests.iter().any(|manifest| manifest.key == *key));
         Ok(manifests)
@@ -138,10 +134,18 @@ impl RunStore {
         &self,
         on_damage: impl FnMut(Damage) + Send,
     ) -> Result<Option<Manifest>, LoadError> {
-        Ok(self
-            .newest(Look::Verify, on_damage)
-            .await?
-            .map(|(manifest, _)| manifest))
+        self.newest_verified_of(None, on_damage).await
+    }
+
+    /// The same, with one that is known to have been committed: a list that is
+    /// older than it may lack it.
+    pub async fn newest_verified_of(
+        &self,
+        known: Option<&str>,
+        on_damage: impl FnMut(Damage) + Send,
+    ) -> Result<Option<Manifest>, LoadError> {
+        let newest = self.newest(Look::Verify, known, on_damage).await?;
+        Ok(newest.map(|(manifest, _)| manifest))
     }
 
     /// Loads the newest sound checkpoint, the way to resume: a shard is read
@@ -150,17 +154,23 @@ impl RunStore {
         &self,
         on_damage: impl FnMut(Damage) + Send,
     ) -> Result<Option<(Manifest, Snapshot)>, LoadError> {
-        let newest = self.newest(Look::Load, on_damage).await?;
+        let newest = self.newest(Look::Load, None, on_damage).await?;
         Ok(newest.and_then(|(manifest, snapshot)| Some((manifest, snapshot?))))
     }
 
     async fn newest(
         &self,
         look: Look,
+        known: Option<&str>,
         mut on_damage: impl FnMut(Damage) + Send,
     ) -> Result<Option<(Manifest, Option<Snapshot>)>, LoadError> {
         'search: for _ in 0..RESTARTS_MAX {
-            let candidates = self.manifests().await?;
+            let mut candidates = self.manifests().await?;
+            let unlisted = known.and_then(|key| ManifestRef::unlisted(key, &candidates));
+            if let Some(unlisted) = unlisted {
+                candidates.push(unlisted);
+                newest_first(&mut candidates);
+            }
             for candidate in &candidates {
                 match self.look_at(candidate, look).await {
                     Ok(found) => return Ok(Some(found)),

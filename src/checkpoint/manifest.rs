@@ -38,6 +38,25 @@ pub struct ManifestRef {
     pub modified_ms: i64,
 }
 
+impl ManifestRef {
+    /// By its key; `None` if that is no manifest's.
+    pub(super) fn of(key: String, modified_ms: i64) -> Option<ManifestRef> {
+        let (round, attempt) = parse_name(key.rsplit('/').next()?)?;
+        Some(ManifestRef {
+            round,
+            attempt,
+            key,
+            modified_ms,
+        })
+    }
+
+    /// One that is known to have been committed, if it isn't among those listed.
+    pub(super) fn unlisted(key: &str, listed: &[ManifestRef]) -> Option<ManifestRef> {
+        let is_listed = listed.iter().any(|manifest| manifest.key == key);
+        (!is_listed).then(|| ManifestRef::of(key.to_owned(), 0))?
+    }
+}
+
 /// A checkpoint: what it is and which shards hold it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {

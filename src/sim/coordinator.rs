@@ -170,7 +170,11 @@ impl Coordinator {
         let durable = self.durable.clone();
         (self.fuse, self.loses_disk) = (None, false);
         env.coordinators.insert(self.node, incarnation);
-        let last = env.store.newest(env.now).flatten().filter(|(_, c)| c.last);
+        let last = env
+            .store
+            .newest(env.now, None)
+            .flatten()
+            .filter(|(_, c)| c.last);
         let mut world = World::new(self.settings.clone(), self.incarnation, durable, env.now)
             .finished_by(last.map(|(manifest, _)| manifest));
         let commands = world.begin();

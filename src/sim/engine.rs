@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Planted;
 use super::env::Env;
 use super::store::Checkpoint;
-use super::values::Sum;
+use super::values::{Standing, Sum};
 use crate::world::member::{Event, Task};
 use crate::world::message::WorkerCounters;
 use crate::world::{Round, WorkerId};
@@ -52,6 +52,10 @@ pub enum Answer {
 pub struct Engine {
     pub jobs: VecDeque<Job>,
     pub state: Option<(Round, u64)>,
+    /// What it has decided by itself.
+    pub standing: Standing,
+    /// The round of the checkpoint that it began with.
+    pub restored: Option<Round>,
     /// Its next bit is on the agenda.
     pub busy: bool,
     /// What it tells of its speed.
@@ -142,30 +146,41 @@ impl Engine {
             Job::Apply { task, round, sum } => self.apply(me, task, round, sum, env),
             Job::Save { last } => {
                 let (round, state) = self.state.unwrap_or_default();
-                Answer::Saved(Checkpoint { round, state, last })
+                Answer::Saved(Checkpoint {
+                    round,
+                    state,
+                    standing: self.standing,
+                    last,
+                })
             }
         })
     }
 
     fn restore(&mut self, task: Task, manifest: Option<String>, env: &mut Env) -> Answer {
-        let (round, state) = match &manifest {
-            None => (Round(0), env.course.state(Round(0))),
+        let beginning = (Round(0), env.course.state(Round(0)), Standing::default());
+        let (round, state, standing) = match &manifest {
+            None => beginning,
             Some(manifest) => match env.store.read(manifest) {
-                Some(found) => (found.round, found.state),
+                Some(found) => (found.round, found.state, found.standing),
                 None => {
                     env.broken(format!("checkpoint {manifest} is not whole"));
-                    (Round(0), env.course.state(Round(0)))
+                    beginning
                 }
             },
+        };
+        self.standing = match env.planted {
+            Some(Planted::StandingNotRestored) => Standing::default(),
+            _ => standing,
         };
         if env.course.state(round) != state {
             env.broken(format!("checkpoint {manifest:?} holds another state"));
         }
         self.state = Some((round, state));
+        self.restored = Some(round);
         Answer::Restored(Event::Restored {
             task,
             round,
-            next: env.course.next(round),
+            next: env.course.next(round, self.standing),
         })
     }
 
@@ -175,14 +190,17 @@ impl Engine {
             other => Err(format!("sum {round} at {other:?}")),
         };
         match applied {
-            Ok(state) => self.state = Some((round.next(), state)),
+            Ok(state) => {
+                self.standing = env.course.judged(round, state, self.standing);
+                self.state = Some((round.next(), state));
+            }
             Err(why) => {
                 env.broken(format!("{me:?}: {why}"));
                 self.state = Some((round.next(), env.course.state(round.next())));
             }
         }
-        let next = env.course.next(round.next());
-        let checkpoint = env.course.wants_checkpoint(round.next());
+        let next = env.course.next(round.next(), self.standing);
+        let checkpoint = env.course.wants_checkpoint(round.next(), self.standing);
         Answer::Applied(
             Event::Applied {
                 task,

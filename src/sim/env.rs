@@ -77,6 +77,8 @@ pub struct Env {
     pub computed: BTreeMap<(Round, u32), u32>,
     /// The first round that each generation has completed.
     pub first_completed: BTreeMap<Generation, Round>,
+    /// The one that it has completed since a newer one did.
+    pub one_more: BTreeMap<Generation, Round>,
     /// Worlds of this incarnation or an older one went down with their
     /// coordinator's disk; until then they may not have heard.
     pub forgotten: Option<(u32, Duration)>,

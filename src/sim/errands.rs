@@ -6,7 +6,8 @@ use super::agenda::What;
 use super::coordinator::{Coordinator, STORE_PAUSE};
 use super::env::Env;
 use super::network::End;
-use crate::world::membership::{Event, Probe};
+use super::store::Checkpoint;
+use crate::world::membership::{Event, Probe, World};
 use crate::world::{Round, WorkerId};
 
 /// What it has asked somebody else for.
@@ -24,6 +25,11 @@ impl Coordinator {
         self.last_errand += 1;
         self.errands.insert(self.last_errand, errand);
         env.after(time, What::Errand(self.node, self.last_errand));
+    }
+
+    fn newest_checkpoint(&self, env: &Env) -> Option<Option<(String, Checkpoint)>> {
+        let known = self.world.as_ref().and_then(World::newest_known);
+        env.store.newest(env.now, known)
     }
 
     /// Somebody answers, or doesn't.
@@ -57,7 +63,7 @@ impl Coordinator {
                 env.log(|| format!("{worker:?} is probed: {probe:?}"));
                 Event::Probed(worker, probe)
             }
-            Some(Errand::FindStart) => match env.store.newest(env.now) {
+            Some(Errand::FindStart) => match self.newest_checkpoint(env) {
                 None => return self.ask(env, Errand::FindStart, STORE_PAUSE),
                 Some(Some((manifest, found))) => Event::Start {
                     manifest: Some(manifest),

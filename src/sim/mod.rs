@@ -98,6 +98,8 @@ pub(crate) enum Planted {
     SleeperGoesOn,
     /// A source now and then doesn't answer a subscription.
     SubscriptionUnanswered,
+    /// What a worker has decided isn't in the checkpoint that another one restores.
+    StandingNotRestored,
     /// A worker doesn't ask from which incarnation a number is, and an older
     /// coordinator takes whoever comes.
     TwoIncarnations,

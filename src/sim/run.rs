@@ -102,6 +102,7 @@ impl Run {
             shadows: Default::default(),
             computed: BTreeMap::new(),
             first_completed: BTreeMap::new(),
+            one_more: BTreeMap::new(),
             forgotten: None,
             loud: true,
             broken: Vec::new(),
@@ -176,6 +177,9 @@ impl Run {
         match outcome {
             Outcome::Finished { .. } => {
                 self.env.count("finished");
+                if self.env.course.stops_early() {
+                    self.env.count("stopped early");
+                }
                 invariants::last_checkpoint(&mut self.env);
             }
             Outcome::Stopped => self.env.count("stopped"),

@@ -34,7 +34,7 @@ impl Run {
         let (us, now) = (End::Coordinator(node), self.env.now);
         let reached = self.env.net.reach_each_other(us, first, now);
         let answers = reached && self.env.serves(first);
-        let last = self.env.store.newest(now).flatten();
+        let last = self.env.store.newest(now, None).flatten();
         if self.coordinator.outcome.is_some() || last.is_some_and(|(_, c)| c.last) {
             return; // already complete
         }

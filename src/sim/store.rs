@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::network::Node;
+use super::values::Standing;
 use crate::world::Round;
 use crate::world::membership::Durable;
 
@@ -13,6 +14,7 @@ use crate::world::membership::Durable;
 pub struct Checkpoint {
     pub round: Round,
     pub state: u64,
+    pub standing: Standing,
     pub last: bool,
 }
 
@@ -122,8 +124,13 @@ impl Store {
         (self.stale_until, self.ambiguous) = (Duration::ZERO, false);
     }
 
-    /// The newest that a list shows; `None` if the store doesn't answer.
-    pub fn newest(&self, now: Duration) -> Option<Option<(String, Checkpoint)>> {
+    /// The newest that a list shows, or that is known anyway; `None` if the store
+    /// doesn't answer.
+    pub fn newest(
+        &self,
+        now: Duration,
+        known: Option<&str>,
+    ) -> Option<Option<(String, Checkpoint)>> {
         if now < self.down_until {
             return None;
         }
@@ -131,7 +138,11 @@ impl Store {
             true => &self.before_stale,
             false => &self.checkpoints,
         };
-        let newest = shown.iter().max_by_key(|(_, c)| (c.round, c.last));
+        let known = known.and_then(|manifest| self.checkpoints.get_key_value(manifest));
+        let newest = shown
+            .iter()
+            .chain(known)
+            .max_by_key(|(_, c)| (c.round, c.last));
         Some(newest.map(|(manifest, c)| (manifest.clone(), *c)))
     }
 

@@ -3,7 +3,7 @@
 use super::Planted;
 use super::campaign::{campaign, campaign_with, drawn, fails_with, shrink, shrink_with, trace};
 
-const PLANTED: [Planted; 27] = [
+const PLANTED: [Planted; 28] = [
     Planted::PartialNotKept,
     Planted::NewerDropped,
     Planted::OlderTaken,
@@ -31,10 +31,11 @@ const PLANTED: [Planted; 27] = [
     Planted::TwoIncarnations,
     Planted::SleeperGoesOn,
     Planted::SubscriptionUnanswered,
+    Planted::StandingNotRestored,
 ];
 
 /// What has to have happened in a campaign, or it would show nothing.
-const HAPPENED: [&str; 48] = [
+const HAPPENED: [&str; 49] = [
     "another one answered",
     "change entered",
     "connection replaced",
@@ -71,6 +72,7 @@ const HAPPENED: [&str; 48] = [
     "session broken",
     "source named",
     "stop",
+    "stopped early",
     "stopped",
     "store ambiguous",
     "store down",

@@ -20,6 +20,8 @@ const WE_SLEPT: Duration = Duration::from_secs(1);
 pub const EVERY: Duration = Duration::from_secs(30);
 /// Who doubts asks a store that doesn't answer again after this.
 const AGAIN: Duration = Duration::from_secs(1);
+/// And who doesn't doubt after this.
+const UNANSWERED: Duration = Duration::from_secs(5);
 
 /// What a coordinator knows about its being the newest one.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub struct Lead {
     ours: u32,
     awake: Duration,
     looked: Duration,
+    answered: bool,
     doubts: bool,
 }
 
@@ -37,6 +40,7 @@ impl Lead {
             ours,
             awake: now,
             looked: now,
+            answered: true,
             doubts: false,
         }
     }
@@ -47,10 +51,14 @@ impl Lead {
         let slept = now.saturating_sub(self.awake);
         self.awake = now;
         self.doubts |= slept >= MISSED;
-        let pause = if self.doubts { AGAIN } else { EVERY };
+        let pause = match (self.doubts, self.answered) {
+            (true, _) => AGAIN,
+            (false, false) => UNANSWERED,
+            (false, true) => EVERY,
+        };
         let due = slept >= WE_SLEPT || now.saturating_sub(self.looked) >= pause;
         if due {
-            self.looked = now;
+            (self.looked, self.answered) = (now, false);
         }
         due
     }
@@ -71,6 +79,7 @@ impl Lead {
     /// The store says which incarnation is the newest; whether it is us.
     pub fn is_newest(&mut self, newest: u32) -> bool {
         let ours = newest <= self.ours;
+        self.answered = true;
         self.doubts &= !ours;
         ours
     }
@@ -88,12 +97,26 @@ mod tests {
     fn it_is_looked_at_once_after_a_sleep_and_else_now_and_then() {
         let mut lead = Lead::new(1, Duration::ZERO);
         let looked: Vec<u64> = (1..=700)
-            .filter(|tick| lead.awake(Duration::from_millis(tick * 100)))
+            .filter(|tick| lead.awake(Duration::from_millis(tick * 100)) && lead.is_newest(1))
             .collect();
         assert_eq!(looked, [300, 600]);
         assert!(lead.awake(seconds(72)));
         assert!(!lead.awake(Duration::from_millis(72_100)));
         assert!(lead.is_sure(), "nobody could take over meanwhile");
+    }
+
+    #[test]
+    fn store_that_did_not_answer_is_asked_again_soon() {
+        let mut lead = Lead::new(1, Duration::ZERO);
+        let answers = [350, 400, 700]; // it is down at 300
+        let looked: Vec<u64> = (1..=700)
+            .filter(|tick| {
+                let looks = lead.awake(Duration::from_millis(tick * 100));
+                looks && (!answers.contains(tick) || lead.is_newest(1))
+            })
+            .collect();
+        assert_eq!(looked, [300, 350, 650, 700]);
+        assert!(lead.is_sure());
     }
 
     #[test]

@@ -112,9 +112,11 @@ fn is_orphaned(s: &Situation) -> bool {
         .any(|(w, h)| s.current.has(*w) && h.round.is_some())
 }
 
-/// Reporters whose state the new world may go on from.
+/// Reporters whose state the new world may go on from. A leaver and the writer are
+/// of this world too: members may have joined it and never have come to its state.
 fn eligible(s: &Situation, worker: WorkerId, round: Round) -> bool {
-    s.current.has(worker) || (is_orphaned(s) && round >= s.checkpoint)
+    let of_it = s.current.leavers.contains(&worker) || s.current.writer == Some(worker);
+    s.current.has(worker) || ((of_it || is_orphaned(s)) && round >= s.checkpoint)
 }
 
 fn base(s: &Situation) -> Option<Round> {

@@ -234,6 +234,36 @@ async fn a_stale_listing_costs_time_and_no_truth() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_a_stale_listing_lacks_is_found_by_who_was_told_of_it() {
+    let (faults, store) = faulty(1);
+    let run = store.run("r").unwrap();
+    save_round(&run, 10).await;
+    faults.plan(Operation::List, "manifests", 1, OFTEN, Fault::Stale);
+    let told = save_round(&run, 20).await.manifest.key;
+    let fresh = store.run("r").unwrap();
+    let mut said = Vec::new();
+    let found = fresh
+        .newest_verified_of(Some(&told), |damage| said.push(damage))
+        .await;
+    assert_eq!(
+        found.unwrap().map(|manifest| manifest.header.round),
+        Some(20)
+    );
+    assert!(faults.all_fired() && said.is_empty());
+
+    store.delete(&told).await.unwrap();
+    let fresh = store.run("r").unwrap();
+    let found = fresh
+        .newest_verified_of(Some(&told), |damage| said.push(damage))
+        .await;
+    assert_eq!(
+        found.unwrap().map(|manifest| manifest.header.round),
+        Some(10)
+    );
+    assert_eq!((said.len(), &said[0].kind), (1, &DamageKind::Missing));
+}
+
+#[tokio::test]
 async fn a_reader_overtaken_by_retention_finds_the_newer_checkpoint() {
     let (faults, store) = faulty(1);
     let run = store.run("r").unwrap();

@@ -81,12 +81,12 @@ impl Errands {
     }
 
     /// Looks for a checkpoint until the store answers; before that throws away
-    /// those after the round `go_back`.
-    pub fn find_start(&self, go_back: Option<u64>) {
+    /// those after the round `go_back`. `known` is one that has been told of.
+    pub fn find_start(&self, go_back: Option<u64>, known: Option<String>) {
         let errands = self.clone();
         tokio::spawn(async move {
             loop {
-                match errands.search(go_back).await {
+                match errands.search(go_back, known.as_deref()).await {
                     Ok((start, damages)) => {
                         let _ = errands.found.send(Found::Start(start, damages)).await;
                         return;
@@ -103,6 +103,7 @@ impl Errands {
     async fn search(
         &self,
         go_back: Option<u64>,
+        known: Option<&str>,
     ) -> Result<(Option<StartPoint>, Vec<String>), LoadError> {
         if let Some(round) = go_back {
             self.run.discard_after(round).await?;
@@ -110,7 +111,7 @@ impl Errands {
         let mut damages = Vec::new();
         let newest = self
             .run
-            .newest_verified(|damage| damages.push(damage.to_string()))
+            .newest_verified_of(known, |damage| damages.push(damage.to_string()))
             .await?;
         let round = newest.as_ref().map(|m| m.header.round);
         let unfinished = self.run.unfinished_after(round).await?;

@@ -345,7 +345,10 @@ impl Driver {
                     within,
                 } => self.errands.probe(worker, address, within),
                 Command::GoBack(Round(round)) => self.go_back = Some(round),
-                Command::FindStart => self.errands.find_start(self.go_back.take()),
+                Command::FindStart => {
+                    let known = self.world.newest_known().map(str::to_owned);
+                    self.errands.find_start(self.go_back.take(), known);
+                }
                 Command::Note(note) => {
                     let now = self.now();
                     if self.report.note(now, note, &self.world)?.is_some() {

@@ -276,7 +276,7 @@ impl Driver {
                 // Damaged since we looked: what we know of it is not true any more.
                 if self.run.doubt(&trouble.damaged) {
                     self.world.doubt(&trouble.damaged);
-                    self.errands.find_start(None);
+                    self.errands.find_start(None, None);
                 }
                 let crash = trouble.damaged.is_empty();
                 let (error, tail) = (trouble.error.clone(), trouble.log_tail.clone());

@@ -1,6 +1,6 @@
 //! Who has a world's record has the same one as everybody else, and what it
-//! decides alone (whether a checkpoint is due, whether the run is over) it
-//! decides like all others at the same round.
+//! decides alone (which pass was the best, whether a checkpoint is due, whether
+//! the run is over) it decides like all others at the same round.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,14 @@ impl DecidedAlike {
             env.broken(format!(
                 "{:?} is in another world {} than others",
                 process.id, record.generation
+            ));
+        }
+        if let Some((round, _)) = process.engine.state
+            && env.course.standing(round) != Some(process.engine.standing)
+        {
+            env.broken(format!(
+                "{:?} has decided {:?} before {round:?}",
+                process.id, process.engine.standing
             ));
         }
         if let (Some(round), true) = (process.member.round(), record.has(process.id)) {

@@ -95,10 +95,13 @@ impl WorkersWaitsEnd {
             return;
         }
         let patience = coordinator.settings.patience;
-        // A shadow rests until there are workers again.
+        // A shadow rests until there are workers again, others until there is room.
         let world = coordinator.world.as_ref();
         let gathers = world.is_some_and(World::is_gathering);
         let waits = |p: &Process| {
+            if world.is_some_and(|world| world.is_idle(p.id)) {
+                return None;
+            }
             let wait = wait_of(p, processes)?;
             (!gathers || !matches!(wait, Wait::Install(_))).then_some((p.id, wait))
         };

@@ -8,11 +8,15 @@ use crate::sim::env::Env;
 use crate::sim::process::Process;
 use crate::world::WorkerId;
 
+/// So old may be what a member has last said of whom it waits for.
+const OUTDATED_AFTER: Duration = Duration::from_secs(3);
+
 /// When members are found to wait for each other, though nobody was cut off,
 /// frozen or gone in silence so far.
 pub fn standstill(env: &mut Env, patience: Duration) {
     env.count("standstill");
-    if env.loud && env.weather.longest_delay() * 4 < patience {
+    let delay = env.weather.longest_delay();
+    if env.loud && delay * 4 < patience && delay * 2 < OUTDATED_AFTER {
         env.broken("members wait for each other over connections that are whole".into());
     }
 }

@@ -1,6 +1,7 @@
 //! For the lowest round that not all members have applied, somebody holds its
-//! complete sum, or everybody who works on it still holds its own partial: a
-//! world that keeps a member never has to go back.
+//! complete sum, or everybody who works on it still holds its own partial, or what
+//! it leads to was restored by a member from a checkpoint: a world that keeps a
+//! member never has to go back.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,8 @@ pub fn nothing_is_lost(env: &mut Env, processes: &BTreeMap<WorkerId, Process>) {
         };
         let held = processes.values().any(holds);
         let at_hand = |p: &Process| p.has_sum_at_hand(low);
+        let restored = |(p, _): &(&Process, Round)| p.engine.restored == Some(low.next());
+        let held = held || members.iter().any(restored);
         let behind = members.iter().filter(|(_, round)| *round == low);
         if !held && !behind.clone().all(|(p, _)| at_hand(p)) {
             env.broken(format!(

@@ -1,11 +1,11 @@
 //! No two worlds complete rounds of one run. Once a newer generation has
-//! completed a round, an older one completes none after the round that the newer
-//! began with: that one it may, from contributions that were made before it was
-//! given up. And a process that was stopped may finish what it had in hand, until
-//! it hears what has happened. So may members that a coordinator without its disk
-//! doesn't know: each ends when it reaches that one, or when it may train alone no longer;
-//! and those of one that doesn't know yet that another has taken over from it, see
-//! [`super::one_leads`].
+//! completed a round, an older one completes one more at most, or none after the
+//! round that the newer began with: that it may, from contributions that were made
+//! before it was given up. And a process that was stopped may finish what it had in
+//! hand, until it hears what has happened. So may members that a coordinator without
+//! its disk doesn't know: each ends when it reaches that one, or when it may train
+//! alone no longer; and those of one that doesn't know yet that another has taken
+//! over from it, see [`super::one_leads`].
 
 use std::time::Duration;
 
@@ -34,10 +34,14 @@ pub fn completes(env: &mut Env, who: WorkerId, generation: Generation, round: Ro
         .range(generation..)
         .find(|(g, first)| **g > generation && round > **first)
         .map(|(g, _)| *g);
-    if let Some(newer) = newer {
+    let Some(newer) = newer else {
+        env.first_completed.entry(generation).or_insert(round);
+        return;
+    };
+    let one_more = *env.one_more.entry(generation).or_insert(round);
+    if round != one_more {
         env.broken(format!(
             "generation {generation} completes {round} beside generation {newer}"
         ));
     }
-    env.first_completed.entry(generation).or_insert(round);
 }

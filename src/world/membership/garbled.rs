@@ -56,13 +56,18 @@ impl World {
 
     /// Which of two goes that lost each other again, and why. If frames came
     /// damaged: the one where they do with more of the others; else who sent
-    /// them. If not, or if both did: the later one.
+    /// them. If not, or if both did: the later one; but not the one that has the
+    /// sum which others still need, which would leave them behind.
     pub(super) fn culprit(&self, now: Duration, a: WorkerId, b: WorkerId) -> (WorkerId, Departure) {
         let (earlier, later) = (a.min(b), a.max(b));
         let of_earlier = self.got_garbled(now, later, earlier);
         let of_later = self.got_garbled(now, earlier, later);
         if !of_earlier && !of_later {
-            return (later, Departure::CutOff { from: earlier });
+            let source = self.current.as_ref().and_then(|r| r.source.as_ref());
+            return match source.is_some_and(|m| m.id == later) {
+                true => (earlier, Departure::CutOff { from: later }),
+                false => (later, Departure::CutOff { from: earlier }),
+            };
         }
         let others = |worker| self.garbled_with(now, worker);
         let is_earlier = match others(earlier).cmp(&others(later)) {

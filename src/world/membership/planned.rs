@@ -245,7 +245,8 @@ impl World {
     pub(super) fn change_took_effect(&mut self, now: Duration) {
         self.enter_change();
         let writer = self.current.as_ref().and_then(|r| r.writer);
-        if let Some(gone) = writer.filter(|w| !self.pool.contains_key(w)) {
+        let here = |w: &WorkerId| self.pool.get(w).is_some_and(|n| !n.released);
+        if let Some(gone) = writer.filter(|w| !here(w)) {
             // There may be no round left in which to vote for another one.
             return self.prepare(now, Cause::Left(gone, Departure::Gone));
         }

@@ -23,7 +23,8 @@ pub enum Departure {
     Hung,
     /// It said that it holds micro-batches that another one holds.
     Conflicting,
-    /// It and a member that came earlier can't reach each other.
+    /// It and another member can't reach each other: it came later, or lacks what
+    /// the other has.
     CutOff {
         /// The member.
         from: WorkerId,
@@ -53,7 +54,7 @@ impl fmt::Display for Departure {
             Departure::Conflicting => f.write_str("reported micro-batches that another one holds"),
             Departure::CutOff { from } => write!(
                 f,
-                "it and worker {from} can't reach each other; the later one goes"
+                "it and worker {from} can't reach each other, and one has to go"
             ),
             Departure::Garbled { with } => write!(
                 f,

@@ -41,10 +41,12 @@ impl World {
         !self.stopping && self.next_writer() != today
     }
 
+    /// Whether it writes, or does as soon as a change is entered that members may
+    /// have entered.
     pub(super) fn is_writer(&self, worker: WorkerId) -> bool {
-        self.current
-            .as_ref()
-            .is_some_and(|r| r.writer == Some(worker))
+        let told = self.pending.iter().filter(|p| p.unconfirmed.is_empty());
+        let mut records = self.current.iter().chain(told.map(|p| &p.record));
+        records.any(|r| r.writer == Some(worker))
     }
 
     /// Whether its report is worth waiting for: it may hold the only complete

@@ -193,6 +193,11 @@ impl World {
         self.let_go_bystanders();
     }
 
+    /// The newest checkpoint that it knows of, whatever a list of them shows.
+    pub fn newest_known(&self) -> Option<&str> {
+        self.newest.as_ref().map(|(manifest, _)| manifest.as_str())
+    }
+
     /// This checkpoint may be damaged, and another one is looked for.
     pub fn doubt(&mut self, manifest: &str) {
         self.newest.take_if(|(newest, _)| newest == manifest);

@@ -154,6 +154,11 @@ impl World {
             .map_or_else(String::new, |n| n.name.clone())
     }
 
+    /// Whether this one has nothing to do because the world is full.
+    pub fn is_idle(&self, worker: WorkerId) -> bool {
+        self.idle_told.contains(&worker)
+    }
+
     /// Says once which workers have nothing to do because the world is full.
     pub(super) fn name_idle(&mut self) {
         let full = match (&self.phase, &self.current) {

@@ -162,6 +162,24 @@ fn a_second_broken_exchange_evicts_the_later_worker() {
     assert_eq!(c.members(), [1]);
 }
 
+/// Round 0 is finished on the later one alone, and the earlier needs its sum.
+#[test]
+fn who_has_the_sum_that_the_other_lacks_is_not_the_one_that_goes() {
+    let mut c = Coordinator::running(auto(), &[1, 2, 3]);
+    let installed = generation(1);
+    for _ in 0..2 {
+        exchange_breaks(&mut c, 2, 1);
+        if c.released(1).is_none() {
+            c.reports(1, installed, 0, &[0]);
+            c.reports(3, installed, 0, &[1]);
+            c.reports(2, installed, 1, &[]);
+            let source = c.current().and_then(|r| r.source.as_ref());
+            assert_eq!(source.map(|m| m.id), Some(worker(2)));
+        }
+    }
+    assert!(matches!(c.released(1), Some(ReleaseReason::Evicted(_))));
+}
+
 /// Where packets are swallowed, a new connection takes its time to fail.
 #[test]
 fn however_short_the_patience_the_next_broken_exchange_is_the_second_one() {
