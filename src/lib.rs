@@ -8,6 +8,7 @@
 //! | [`job`] | what to train: the TOML file, validated once into plain values |
 //! | [`data`] | which samples a micro-batch holds, and where they come from |
 //! | [`model`] | the `Model` trait, variables by name, seeded initial values, dropout |
+//! | [`devices`] | processors and GPUs: what there is, what was asked for |
 //! | [`strategy`] | one worker's replicas and the training step |
 //! | [`exact`] | gradients as integers: convert, accumulate, pack |
 //! | [`collective`] | worker-to-worker connections that carry the exchange |
@@ -31,7 +32,7 @@
 //! let job = Job::load("examples/mnist.toml".as_ref(), &[])?;
 //! let plan = std::sync::Arc::new(strategy::Plan::new(&job, &Registry::builtin())?);
 //! let state = strategy::TrainState::initial(&plan)?;
-//! let devices = strategy::Devices::cpu(1);
+//! let devices = ebbtide::devices::Devices::cpu(1);
 //! let state = strategy::train_alone(&plan, &devices, state, |state, _| {
 //!     println!("{} rounds", state.course.round);
 //! })?;
@@ -48,6 +49,7 @@ pub mod cli;
 pub mod collective;
 pub mod coordinator;
 pub mod data;
+pub mod devices;
 pub mod exact;
 pub mod inspect;
 pub mod job;

@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use super::chaos::expression::Expression;
 use crate::coordinator::{Fork, ShadowMode, WorldSize};
+use crate::devices::Asked;
 use crate::observe::labels::Labelled;
-use crate::worker::DevicesChoice;
 use crate::world::WorkerId;
 
 /// Train one model on whatever machines are there right now, to the same bits.
@@ -27,7 +27,7 @@ pub(super) enum Command {
     /// The stable node: keeps the world together.
     Coordinator(CoordinatorArgs),
     /// A training node: computes, exchanges, applies.
-    Worker(WorkerArgs),
+    Worker(Worker),
     /// Who trains what right now.
     Status(StatusArgs),
     /// Ask a worker, or all of them, to leave at a round boundary.
@@ -53,9 +53,19 @@ pub(super) struct Coordinator {
 /// A training node of an ebbtide run.
 #[derive(Debug, Parser)]
 #[command(name = "worker", version, about)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Worker {
+    #[command(subcommand)]
+    pub instead: Option<Instead>,
     #[command(flatten)]
-    pub args: WorkerArgs,
+    pub args: Option<WorkerArgs>,
+}
+
+/// What a worker does instead of training.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum Instead {
+    /// List the devices of this node, and which of them `--devices auto` takes.
+    Devices,
 }
 
 /// What `run` and `coordinator` have in common.
@@ -115,11 +125,11 @@ pub(super) struct RunArgs {
     /// Replicas of each worker.
     #[arg(
         long,
-        value_name = "auto|cpu|cpu:N",
+        value_name = "auto|cpu|cpu:N|cuda|cuda:0,2",
         default_value = "auto",
         env = "EBBTIDE_DEVICES"
     )]
-    pub devices: DevicesChoice,
+    pub devices: Asked,
     /// Trouble to make meanwhile: kill, freeze, join, drain, coordinator, each
     /// with a rate, as in "kill 1/5s, freeze 1/20s, join 1/5s".
     #[arg(long, value_name = "RATES", env = "EBBTIDE_CHAOS")]
@@ -201,11 +211,11 @@ pub(super) struct WorkerArgs {
     /// Which devices to use, one replica each.
     #[arg(
         long,
-        value_name = "auto|cpu|cpu:N",
+        value_name = "auto|cpu|cpu:N|cuda|cuda:0,2",
         default_value = "auto",
         env = "EBBTIDE_DEVICES"
     )]
-    pub devices: DevicesChoice,
+    pub devices: Asked,
     /// Where to listen for other workers. Default: a free port, on loopback if
     /// the coordinator is there.
     #[arg(long, value_name = "ADDR:PORT", env = "EBBTIDE_PEER_LISTEN")]

@@ -70,7 +70,7 @@ pub fn coordinator_main(registry: Registry) -> ExitCode {
 
 /// `worker`: the same as `ebbtide worker`.
 pub fn worker_main(registry: Registry) -> ExitCode {
-    work::worker(parse::<args::Worker>().args, &registry).code()
+    work::worker(parse::<args::Worker>(), &registry).code()
 }
 
 /// The command line; what is wrong with it ends the process.

@@ -16,6 +16,7 @@ use super::serve::{self, LAST_WORDS, Stop, assemble, conclude, load};
 use crate::checkpoint::is_in_memory;
 use crate::collective::Token;
 use crate::coordinator::{self, Config, Listening, WorldSize};
+use crate::devices;
 use crate::model::Registry;
 use crate::observe::telemetry::{self, SharedScreen, Sink};
 
@@ -61,6 +62,10 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Exit {
         let error = format!("--min-world-size {least} is more than --workers {workers}: {more}");
         return complain(Exit::Usage, error);
     }
+    let replicas = match args.devices.choose(&devices::found()) {
+        Ok(chosen) => chosen.devices.replicas(),
+        Err(error) => return complain(Exit::Usage, error),
+    };
     if let Some(expression) = &args.chaos {
         return chaos::run(&args, expression, &serve::folder(&job, &args.common));
     }
@@ -68,7 +73,7 @@ pub(super) fn run(args: RunArgs, registry: &Registry) -> Exit {
     let most = most.min(args.common.max_world_size.unwrap_or(most));
     let size = WorldSize::Workers(args.workers.min(most));
     let config = Config {
-        crew: Some((args.workers, args.devices.replicas())),
+        crew: Some((args.workers, replicas)),
         ..assemble(
             job,
             registry,

@@ -7,23 +7,56 @@ use std::time::Duration;
 #[cfg(target_os = "linux")]
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::args::WorkerArgs;
+use super::args::{Instead, Worker, WorkerArgs};
 use super::exit::{Exit, complain};
 use super::serve::rust_log;
 use crate::collective::{Token, requires_token};
+use crate::devices::{self, Asked, Devices};
 use crate::model::Registry;
+use crate::numerics::Kind;
 use crate::observe::LogTail;
 use crate::observe::joinline::host_name;
 use crate::observe::telemetry::{self, Sink};
-use crate::worker::{self, Config, DevicesChoice, Ended};
+use crate::worker::{self, Config, Ended};
 use crate::world::message::ReleaseReason;
 
 /// A shadow ends with its coordinator; until that is seen, it waits.
 const SHADOW_WAITS: Duration = Duration::from_secs(60);
 
 /// Runs the worker's command.
-pub(super) fn worker(args: WorkerArgs, registry: &Registry) -> Exit {
-    one_thread_a_replica();
+pub(super) fn worker(command: Worker, registry: &Registry) -> Exit {
+    match (command.instead, command.args) {
+        (Some(Instead::Devices), _) => list_devices(),
+        (None, Some(args)) => train(args, registry),
+        (None, None) => complain(Exit::Usage, "--coordinator URL is missing"),
+    }
+}
+
+/// As `nvidia-smi -L` does, and what would be used.
+fn list_devices() -> Exit {
+    settings_of_libraries();
+    let found = devices::found();
+    for gpu in &found.gpus {
+        let kind = match gpu.problem() {
+            Some(problem) => format!("not used: {problem}"),
+            None => match gpu.numerics_kind() {
+                Ok(kind) => format!("numerics kind {}", kind.fingerprint),
+                Err(error) => format!("not used: {error}"),
+            },
+        };
+        println!("{gpu}, {kind}");
+    }
+    let cpu = Kind::cpu();
+    println!("CPU: {}, numerics kind {}", cpu.device, cpu.fingerprint);
+    match Asked::Auto.choose(&found) {
+        Ok(chosen) => println!("--devices auto: {} ({})", chosen.devices, chosen.why),
+        Err(error) => return complain(Exit::Failed, error),
+    }
+    Exit::Done
+}
+
+fn train(args: WorkerArgs, registry: &Registry) -> Exit {
+    settings_of_libraries();
     if args.exit_with_parent {
         exit_with_parent();
     }
@@ -41,7 +74,7 @@ pub(super) fn worker(args: WorkerArgs, registry: &Registry) -> Exit {
 
 /// Runs as the shadow of the coordinator at this address.
 pub(super) fn shadow(of: &str, advertise: Option<String>, registry: &Registry) -> Exit {
-    one_thread_a_replica();
+    settings_of_libraries();
     exit_with_parent();
     let tail = LogTail::new();
     let sink = Sink::Stderr { colour: false };
@@ -59,7 +92,7 @@ pub(super) fn shadow(of: &str, advertise: Option<String>, registry: &Registry) -
     let config = Config {
         coordinator: of.to_owned(),
         token,
-        devices: DevicesChoice::Cpu(1),
+        devices: Devices::cpu(1),
         peer_listen: listen.to_owned(),
         advertise: advertise.map(|host| (host, None)),
         reconnect_timeout: SHADOW_WAITS,
@@ -84,10 +117,13 @@ fn config(args: WorkerArgs, registry: &Registry) -> Result<Config, String> {
         Some(listen) => guarded(listen, &token)?,
         None => anywhere(&coordinator, &token).to_owned(),
     };
+    let chosen = args.devices.choose(&devices::found());
+    let chosen = chosen.map_err(|error| error.to_string())?;
+    tracing::info!(devices = %chosen.devices, why = chosen.why, "computing on");
     Ok(Config {
         coordinator,
         token,
-        devices: args.devices,
+        devices: chosen.devices,
         peer_listen,
         advertise: args.advertise.as_deref().map(advertised).transpose()?,
         reconnect_timeout: args.reconnect_timeout,
@@ -187,18 +223,24 @@ fn conclude(ended: Ended) -> Exit {
     }
 }
 
-/// Tensor work of a CPU replica uses one thread: one process a core is much
-/// faster than two threads in one. candle reads this variable.
-fn one_thread_a_replica() {
-    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
-        #[allow(
-            unsafe_code,
-            reason = "candle takes its thread count from the environment only"
-        )]
-        // SAFETY: the process has no other thread yet; this is the first thing
-        // that `worker` does.
-        unsafe {
-            std::env::set_var("RAYON_NUM_THREADS", "1");
+/// What libraries take from the environment only. Tensor work of a CPU replica
+/// uses one thread: one process a core is much faster than two threads in one.
+/// cuBLAS gets a workspace of one size, so that a product is always computed alike.
+fn settings_of_libraries() {
+    for (name, value) in [
+        ("RAYON_NUM_THREADS", "1"),
+        ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
+    ] {
+        if std::env::var_os(name).is_none() {
+            #[allow(
+                unsafe_code,
+                reason = "candle and cuBLAS take these from the environment only"
+            )]
+            // SAFETY: the process has no other thread yet; this is the first thing
+            // that `worker` does.
+            unsafe {
+                std::env::set_var(name, value);
+            }
         }
     }
 }

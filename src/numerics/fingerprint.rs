@@ -31,21 +31,47 @@ impl Kind {
     pub fn cpu() -> Kind {
         let device = cpu_model();
         let level = Level::best().name();
-        let mut sha = Sha256::new();
-        for part in [CANDLE_VERSION, std::env::consts::ARCH, level, &device] {
-            sha.update(part.as_bytes());
-            sha.update([0]);
-        }
-        probe(&mut sha).expect("the probe's shapes are constants that fit each other");
-        let hash: String = sha.finalize()[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let parts = [CANDLE_VERSION, std::env::consts::ARCH, level, &device];
+        let hash = hash(&parts, &Device::Cpu);
+        let hash = hash.expect("the probe's shapes are constants that fit each other");
         Kind {
             device,
             fingerprint: format!("cpu:{level}:{hash}"),
         }
     }
+
+    /// The kind of replicas on a GPU, which is open: its name, its compute
+    /// capability, and the CUDA of its driver, which compiles the kernels and
+    /// chooses those of matrix products.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn gpu(
+        name: &str,
+        capability: (u32, u32),
+        driver: (u32, u32),
+        open: &Device,
+    ) -> Result<Kind> {
+        let capability = format!("sm{}{}", capability.0, capability.1);
+        let driver = format!("{}.{}", driver.0, driver.1);
+        let hash = hash(&[CANDLE_VERSION, "cuda", name, &capability, &driver], open)?;
+        Ok(Kind {
+            device: name.to_owned(),
+            fingerprint: format!("cuda:{capability}:{hash}"),
+        })
+    }
+}
+
+/// What the parts say and what the device computes, in sixteen digits.
+fn hash(parts: &[&str], device: &Device) -> Result<String> {
+    let mut sha = Sha256::new();
+    for part in parts {
+        sha.update(part.as_bytes());
+        sha.update([0]);
+    }
+    probe(&mut sha, device)?;
+    let hash = sha.finalize();
+    Ok(hash[..8].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The numerics fingerprint of this machine's CPU replicas: [`Kind::cpu`] without
@@ -56,12 +82,12 @@ pub fn fingerprint() -> String {
 
 /// Feeds the hash with what the kernels under a training step give, forward and
 /// backward, on inputs that are the same everywhere.
-fn probe(sha: &mut Sha256) -> Result<()> {
+fn probe(sha: &mut Sha256, device: &Device) -> Result<()> {
     // The inner dimension decides how a matrix product's sums are blocked: 784
     // and 2048 forward, the number of outputs and of samples backward.
     for (inner, outputs) in [(784, 128), (2048, 64)] {
-        let xs = input("product.x", &[16, inner])?;
-        let weight = input("product.weight", &[outputs, inner])?;
+        let xs = input("product.x", &[16, inner], device)?;
+        let weight = input("product.weight", &[outputs, inner], device)?;
         let ys = xs.matmul(&weight.t()?)?;
         digest(sha, &ys)?;
         let gradients = ys.sqr()?.mean_all()?.backward()?;
@@ -70,7 +96,7 @@ fn probe(sha: &mut Sha256) -> Result<()> {
         }
     }
 
-    let xs = input("elementwise", &[8, 250])?;
+    let xs = input("elementwise", &[8, 250], device)?;
     digest(sha, &xs.exp()?)?;
     digest(sha, &xs.tanh()?)?;
     digest(sha, &xs.gelu()?)?;
@@ -81,8 +107,8 @@ fn probe(sha: &mut Sha256) -> Result<()> {
     digest(sha, &loss)?;
     digest(sha, gradient(&loss.backward()?, &xs)?)?;
 
-    let images = input("conv.x", &[2, 3, 12, 12])?;
-    let kernel = input("conv.kernel", &[8, 3, 3, 3])?;
+    let images = input("conv.x", &[2, 3, 12, 12], device)?;
+    let kernel = input("conv.kernel", &[8, 3, 3, 3], device)?;
     let ys = images.conv2d(&kernel, 1, 1, 1, 1)?;
     digest(sha, &ys)?;
     let gradients = ys.sqr()?.mean_all()?.backward()?;
@@ -93,14 +119,14 @@ fn probe(sha: &mut Sha256) -> Result<()> {
 }
 
 /// Normal numbers of this shape, from a stream named by the shape's use.
-fn input(name: &str, shape: &[usize]) -> Result<Var> {
+fn input(name: &str, shape: &[usize], device: &Device) -> Result<Var> {
     let mut values = vec![0.0; shape.iter().product()];
     philox::fill_normal(
         Key::derive(0, "fingerprint", &[name.as_bytes()]),
         0,
         &mut values,
     );
-    Var::from_vec(values, shape, &Device::Cpu)
+    Var::from_vec(values, shape, device)
 }
 
 fn gradient<'a>(gradients: &'a candle_core::backprop::GradStore, var: &Var) -> Result<&'a Tensor> {

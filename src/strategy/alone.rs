@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::device::Devices;
 use super::error::StrategyError;
 use super::mirrored::{Replicas, Stop};
 use super::partial::Partial;
 use super::plan::Plan;
 use super::state::{Finished, TrainState};
+use crate::devices::Devices;
 use crate::job::Kind;
 
 /// Trains from `state` to the end of the job on this process's devices and

@@ -2,6 +2,7 @@
 
 use super::plan::Plan;
 use crate::data::DataError;
+use crate::devices::DeviceError;
 use crate::job::Kind;
 use crate::model::ModelError;
 
@@ -67,6 +68,9 @@ pub enum StrategyError {
     /// The model can't be built.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A device of this node can't be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Two replicas created different variables.
     #[error(
         "replica {replica} has other parameters than the job's model has: the scope has to create \

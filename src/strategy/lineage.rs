@@ -43,10 +43,26 @@ impl StrategyError {
     /// Whether every other worker would meet it too, so that the job has to be
     /// changed, rather than this worker replaced.
     pub fn is_the_jobs(&self) -> bool {
-        !matches!(
-            self,
-            StrategyError::Data { .. } | StrategyError::Thread { .. }
-        )
+        match self {
+            StrategyError::Data { .. }
+            | StrategyError::Device(_)
+            | StrategyError::Thread { .. }
+            | StrategyError::SetWeights { .. } => false,
+            StrategyError::Compute { source, .. } => !is_a_gpus(source),
+            _ => true,
+        }
+    }
+}
+
+/// Whether a GPU that is full or broken said it, whatever was added on the way.
+fn is_a_gpus(error: &candle_core::Error) -> bool {
+    use candle_core::Error::{Context, Cuda, WithBacktrace, WithPath};
+    match error {
+        Cuda(_) => true,
+        Context { inner, .. } | WithPath { inner, .. } | WithBacktrace { inner, .. } => {
+            is_a_gpus(inner)
+        }
+        _ => false,
     }
 }
 

@@ -19,13 +19,13 @@ use std::thread::JoinHandle;
 use candle_nn::VarBuilder;
 
 use super::apply::blocks;
-use super::device::Devices;
 use super::error::{Place, StrategyError};
 use super::heap::keep_freed_memory;
 use super::partial::Partial;
 use super::plan::Plan;
 use super::replica::{Mirror, Replica};
 use crate::data::Gathered;
+use crate::devices::Devices;
 use crate::job::Kind;
 use crate::model::{DynModel, ModelError, ParameterLayout, Variables};
 
@@ -61,7 +61,7 @@ impl MirroredStrategy {
         let mut replicas = Vec::new();
         let mut shared_layout: Option<ParameterLayout> = None;
         for (index, device) in self.devices.as_slice().iter().enumerate() {
-            let device = device.open();
+            let device = device.open()?;
             let variables = Variables::seeded(self.seed, &device);
             let model = build(variables.builder())?;
             let layout = variables

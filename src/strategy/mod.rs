@@ -24,13 +24,12 @@
 //! | `apply` | from a complete sum to new weights |
 //! | `state`, `snapshot`, `initial` | weights, optimizer and course: digests, saving, beginning |
 //! | `alone` | a whole run without other workers: the undisturbed reference |
-//! | `replica`, `partial`, `device`, `heap` | what these are made of |
+//! | `replica`, `partial`, `heap` | what these are made of |
 //!
 //! Nothing in here knows of other workers, of tokio, or of the clock.
 
 mod alone;
 mod apply;
-mod device;
 mod error;
 mod evaluate;
 mod examine;
@@ -50,9 +49,9 @@ mod state;
 mod tests;
 mod trial;
 
+pub use crate::devices::Devices;
 pub use alone::train_alone;
 pub use apply::Applied;
-pub use device::{Device, Devices, DevicesError};
 pub use error::{Place, StrategyError};
 pub use examine::{Examined, Operation, Values};
 pub use initial::InitialError;

@@ -101,4 +101,18 @@ impl InplaceOp1 for CopyInto<'_> {
         }
         Ok(())
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &mut candle_core::CudaStorage, layout: &Layout) -> Result<()> {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("a variable is contiguous f32, this one has {layout:?}")
+        };
+        let place = start + self.offset..start + self.offset + self.values.len();
+        if place.end > end {
+            bail!("{} values don't fit at {}", self.values.len(), self.offset)
+        }
+        let device = storage.device.clone();
+        let variable = storage.as_cuda_slice_mut::<f32>()?;
+        device.memcpy_htod(self.values, &mut variable.slice_mut(place))
+    }
 }

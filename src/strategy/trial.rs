@@ -1,9 +1,10 @@
 //! The first sample through the model, before anything starts: a model and data of one's own that
 //! don't fit each other are found here, and not in the first step of every worker.
 
-use super::device::Device;
 use super::plan::Plan;
 use super::replica::{Mirror, Replica};
+use candle_core::Device;
+
 use crate::data::{DataError, Draw, Gathered};
 use crate::job::JobError;
 use crate::model::{Variables, plainly};
@@ -20,11 +21,11 @@ impl Plan {
         if self.layout.elements() > TRIED_VALUES_MAX {
             return Ok(());
         }
-        let variables = Variables::seeded(self.job.seed, &Device::Cpu.open());
+        let variables = Variables::seeded(self.job.seed, &Device::Cpu);
         let refused = |problem: String| self.job.error("model.kind", problem);
         let model = self.factory.build(variables.builder());
         let mut replica = Replica {
-            device: Device::Cpu.open(),
+            device: Device::Cpu,
             model: model.map_err(|error| refused(error.to_string()))?,
             variables: Mirror(Vec::new()),
             gathered: Gathered::new(),

@@ -32,7 +32,7 @@ mod sums;
 mod trailer;
 mod uploads;
 
-pub use config::{Config, DevicesChoice};
+pub use config::Config;
 pub(crate) use signals::SIGNAL_ECHO;
 
 use std::sync::Arc;
@@ -53,7 +53,6 @@ use crate::collective::{
     Connector, Hello, PeerListener, Refusal, RunTag, TcpTransport, TransportLimits, Verdict,
 };
 use crate::job::Job;
-use crate::numerics;
 use crate::observe::LogTail;
 use crate::strategy::Plan;
 use crate::wire::{build, control as pb};
@@ -138,13 +137,15 @@ fn join(
     let broken =
         |what: &str, error: &dyn std::fmt::Display| Ended::Broken(format!("{what}: {error}"));
     let faults = Faults::from_env().map_err(Ended::Usage)?;
+    let kind = config.devices.numerics_kind();
+    let kind = kind.map_err(|e| broken("what its devices compute", &e))?;
     let (inputs, inbox) = sync_channel(INBOX);
     let connector = Connector::new(config.token.clone());
     let (transport, listener, door) = listen(config, &connector, inputs.clone())?;
     let contact = Contact {
         connector,
         address: config.coordinator.clone(),
-        request: introduction(config, &listener),
+        request: introduction(config, &listener, kind),
         limit: config.reconnect_timeout,
     };
     let registered = runtime.block_on(async {
@@ -186,7 +187,7 @@ fn join(
     );
     let engine = Engine::start(
         Arc::clone(&plan),
-        (!config.shadow).then(|| config.devices.open()),
+        (!config.shadow).then(|| config.devices.clone()),
         run,
         saver,
         runtime.handle().clone(),
@@ -261,7 +262,7 @@ async fn checkpoints(reply: &pb::RegisterReply) -> Result<RunStore, Ended> {
     }
 }
 
-fn introduction(config: &Config, listener: &PeerListener) -> pb::RegisterRequest {
+fn introduction(config: &Config, listener: &PeerListener, kind: String) -> pb::RegisterRequest {
     let port = listener.local_addr().port();
     let (host, port) = match &config.advertise {
         Some((host, Some(port))) => (host.clone(), *port),
@@ -283,7 +284,7 @@ fn introduction(config: &Config, listener: &PeerListener) -> pb::RegisterRequest
         replicas: config.devices.replicas() as u32,
         process: std::process::id(),
         worker: 0,
-        numerics_kind: numerics::fingerprint(),
+        numerics_kind: kind,
         shadow: config.shadow,
         trains_on_ms: config.reconnect_timeout.as_millis() as u64,
     }

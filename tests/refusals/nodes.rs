@@ -200,3 +200,49 @@ fn a_worker_that_came_first_joins_once_the_coordinator_is_there() {
     assert_eq!(coordinator.end().code(), Some(0));
     assert_eq!(worker.end().code(), Some(0));
 }
+
+#[test]
+fn a_gpu_that_is_not_here_is_refused_with_what_to_do() {
+    let absent = ["--devices", "cuda:63"];
+    let text = worker_says("127.0.0.1:1", &absent, USAGE);
+    for word in ["--devices cuda:63", "no GPU"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let place = Place::with(&mnist());
+    place.refuses(&place.run(&absent), &["--devices cuda:63", "no GPU"]);
+    let text = worker_says("127.0.0.1:1", &["--devices", "gpu"], USAGE);
+    assert!(text.contains("cuda:0,2"), "{text}");
+}
+
+/// A build that knows no GPUs says so where one is asked for, and where none is.
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn a_build_without_gpus_says_how_to_get_one() {
+    let how = "--features cuda";
+    let text = worker_says("127.0.0.1:1", &["--devices", "cuda"], USAGE);
+    assert!(text.contains(how), "{text}");
+    let text = worker_says("127.0.0.1:1", &["--reconnect-timeout", "0.1"], UNREACHABLE);
+    assert!(
+        text.contains("computing on") && text.contains(how),
+        "{text}"
+    );
+}
+
+#[test]
+fn devices_are_listed_without_a_coordinator() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+    // As on a node that is set up to train.
+    command
+        .arg("devices")
+        .env("EBBTIDE_COORDINATOR", "stable:7070");
+    let ended = to_its_end(&mut command);
+    let listed = ended.expect(0).stdout;
+    for line in ["CPU: ", "numerics kind cpu:", "--devices auto: "] {
+        assert!(listed.contains(line), "{line} in {listed}");
+    }
+    let text = said(
+        &Command::new(env!("CARGO_BIN_EXE_worker")).output().unwrap(),
+        USAGE,
+    );
+    assert!(text.contains("--coordinator"), "{text}");
+}
