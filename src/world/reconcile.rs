@@ -222,14 +222,18 @@ fn first_shares(
     };
     // What a survivor was about to compute stays with it; only what the lost
     // ones had is dealt out, each to whoever has least for its weight.
-    let mut orphans = Vec::new();
+    let begun_by = |w: &WorkerId| s.reports.get(w).is_none_or(|h| h.round >= Some(base));
+    let (mut orphans, mut recomputed) = (Vec::new(), 0);
     for m in (0..total).filter(|m| !held.contains(m)) {
-        match owner.get(&m).and_then(|w| shares.get_mut(w)) {
+        let given = owner.get(&m);
+        match given.and_then(|w| shares.get_mut(w)) {
             Some(share) => share.push(m),
-            None => orphans.push(m),
+            None => {
+                recomputed += u32::from(begun && given.is_none_or(begun_by));
+                orphans.push(m);
+            }
         }
     }
-    let recomputed = if begun { orphans.len() as u32 } else { 0 };
     let weight = |w: &WorkerId| u64::from(s.nodes.get(w).map_or(1, |n| n.weight.max(1)));
     let busy = |worker: WorkerId, share: &Vec<u32>| {
         Reverse(Busy {

@@ -268,6 +268,27 @@ fn a_leaver_that_holds_the_only_state_stays_until_it_is_saved() {
     assert_eq!(ids(&case.plan()), [3]);
 }
 
+/// It joined by a change that the leaver has entered, but its stream had broken.
+#[test]
+fn a_newcomer_that_never_came_to_the_leavers_state_leaves_the_world_to_it() {
+    let mut current = world(&[1]);
+    current.leavers = vec![worker(2)];
+    let behind = case(current, &[(1, at(0, &[])), (2, at(2, &[]))]);
+    let plan = behind.plan();
+    assert_eq!((ids(&plan), plan.record.base), (vec![2], Round(2)));
+    assert_eq!(plan.recomputed, 0);
+}
+
+/// Then what the shadow holds is saved, and a new world starts there.
+#[test]
+fn members_that_never_came_to_the_writers_state_are_no_world() {
+    let mut current = world(&[1]);
+    current.writer = Some(worker(9));
+    let mut behind = case(current, &[(1, at(0, &[])), (9, at(2, &[]))]);
+    behind.shadows.insert(worker(9));
+    assert_eq!(behind.decide(), Outcome::Lost);
+}
+
 #[test]
 fn without_any_state_the_world_is_lost() {
     assert_eq!(

@@ -304,8 +304,13 @@ impl World {
             return; // said before it heard of the newest Prepare, Install or Follow
         }
         node.approach = ready;
-        match &self.phase {
-            Phase::Gathering { .. } => self.try_start(now),
+        match &mut self.phase {
+            Phase::Gathering { lacking, .. } => {
+                *lacking = lacking.saturating_sub(1);
+                if *lacking == 0 {
+                    self.try_start(now);
+                }
+            }
             Phase::Running => {
                 self.plan(now);
                 self.note_spare(worker);

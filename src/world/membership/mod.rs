@@ -54,6 +54,8 @@ enum Phase {
     Gathering {
         start: Option<(Option<String>, Round)>,
         needed: usize,
+        /// So many more have to get ready at least: until then nobody need count.
+        lacking: usize,
     },
     /// A coordinator that started again waits for the members it knows of.
     Recovering {
@@ -177,6 +179,7 @@ impl World {
             phase: Phase::Gathering {
                 start: None,
                 needed,
+                lacking: 0,
             },
             current: durable.current,
             pending: None,

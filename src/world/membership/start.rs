@@ -181,6 +181,7 @@ impl World {
         self.phase = Phase::Gathering {
             start: None,
             needed: self.needed(),
+            lacking: 0,
         };
         self.current = None;
         self.pending = None;
@@ -262,6 +263,7 @@ impl World {
         let Phase::Gathering {
             start: Some((_, start)),
             needed,
+            ..
         } = &self.phase
         else {
             return;
@@ -273,6 +275,9 @@ impl World {
             .filter(|n| n.can_train())
             .filter(|n| matches!(n.approach, Approach::Ready { round, .. } if round == start))
             .count();
+        if let Phase::Gathering { lacking, .. } = &mut self.phase {
+            *lacking = needed.saturating_sub(ready);
+        }
         if ready >= needed && self.all_who_went_back_are_ready(start) && !self.stopping {
             self.nobody_is_awaited();
             self.prepare(now, Cause::Started);

@@ -165,8 +165,12 @@ impl World {
             (Phase::Running, Some(r)) => r.members.len() >= self.settings.members_max,
             _ => false,
         };
-        let pool = self.pool.iter().filter(|_| full);
-        let idle: Vec<WorkerId> = pool
+        if !full {
+            return self.idle_told.clear();
+        }
+        let idle: Vec<WorkerId> = self
+            .pool
+            .iter()
             .filter(|(_, n)| n.approach == Approach::Idle && n.can_train())
             .map(|(w, _)| *w)
             .filter(|w| !self.current.as_ref().is_some_and(|r| r.has(*w)))
