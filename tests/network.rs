@@ -187,10 +187,15 @@ struct CutOff {
 
 impl CutOff {
     fn start(newcomer: &str) -> CutOff {
+        CutOff::start_with(newcomer, "300")
+    }
+
+    /// `alone`: so many seconds the members may train without the coordinator.
+    fn start_with(newcomer: &str, alone: &str) -> CutOff {
         let mut fleet = Fleet::start(JOB, &["--world-size", "2", "--patience", "1"]);
         let control = Proxy::to(fleet.address());
         let address = control.address();
-        let through = ["--coordinator", &address];
+        let through = ["--coordinator", &address, "--reconnect-timeout", alone];
         // 40 steps of four times 10 ms at least.
         let pace = "10ms";
         let faults = "hold@computed,step=10,until=HOLD;tell@committed,step=40";
@@ -199,8 +204,8 @@ impl CutOff {
         fleet.hire_at_a_pace(pace, "w2", faults, &through);
         fleet.struck("w1", "hold@computed");
         control.refuse();
-        fleet.hire("w3", newcomer);
-        fleet.hire("w4", newcomer);
+        fleet.hire_with("w3", newcomer, &through[2..]);
+        fleet.hire_with("w4", newcomer, &through[2..]);
         fleet.release("w1");
         fleet.struck("w1", "tell@committed,step=40");
         fleet.struck("w2", "hold@computed");
@@ -244,6 +249,26 @@ fn a_new_fleet_goes_on_as_soon_as_members_that_were_cut_off_are_known_to_be_dead
     let order = outcome.events.iter().map(|e| e["event"].as_str().unwrap());
     let order: Vec<&str> = order.filter(|event| worlds.contains(event)).collect();
     assert_eq!(order[..3], [worlds[0], worlds[1], worlds[0]], "{order:?}");
+}
+
+/// They are stopped, and may be anywhere for all that the coordinator knows: it waits
+/// until they could not train alone any longer. What they do then counts for nothing.
+#[test]
+fn a_second_world_begins_only_when_members_that_nobody_hears_must_have_ended() {
+    let CutOff { mut fleet, control } = CutOff::start_with("tell@restore", "4");
+    fleet.signal("w1", "-STOP");
+    fleet.signal("w2", "-STOP");
+    fleet.said("silent for too long");
+    fleet.said("all workers are gone");
+    fleet.struck("w3", "tell@restore");
+    control.heal();
+    fleet.signal("w1", "-CONT");
+    fleet.signal("w2", "-CONT");
+    fleet.release("w2");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.number("resumed_from_step"), 40);
+    assert_eq!(outcome.left("w1"), "silent");
+    assert_eq!(outcome.count("world_lost"), 1);
 }
 
 #[test]
