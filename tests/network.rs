@@ -192,12 +192,12 @@ impl CutOff {
 
     /// `alone`: so many seconds the members may train without the coordinator.
     fn start_with(newcomer: &str, alone: &str) -> CutOff {
-        let mut fleet = Fleet::start(JOB, &["--world-size", "2", "--patience", "1"]);
+        let mut fleet = Fleet::start(JOB, &["--world-size", "2", "--patience", "2"]);
         let control = Proxy::to(fleet.address());
         let address = control.address();
         let through = ["--coordinator", &address, "--reconnect-timeout", alone];
-        // 40 steps of four times 10 ms at least.
-        let pace = "10ms";
+        // 40 steps of four times 15 ms at least.
+        let pace = "15ms";
         let faults = "hold@computed,step=10,until=HOLD;tell@committed,step=40";
         fleet.hire_at_a_pace(pace, "w1", faults, &through);
         let faults = "hold@computed,step=50,until=HOLD";
@@ -255,7 +255,7 @@ fn a_new_fleet_goes_on_as_soon_as_members_that_were_cut_off_are_known_to_be_dead
 /// until they could not train alone any longer. What they do then counts for nothing.
 #[test]
 fn a_second_world_begins_only_when_members_that_nobody_hears_must_have_ended() {
-    let CutOff { mut fleet, control } = CutOff::start_with("tell@restore", "4");
+    let CutOff { mut fleet, control } = CutOff::start_with("tell@restore", "6");
     fleet.signal("w1", "-STOP");
     fleet.signal("w2", "-STOP");
     fleet.said("silent for too long");

@@ -35,7 +35,7 @@ impl World {
     }
 
     /// Workers without a session that are waited for no longer.
-    pub(super) fn silent(&self, now: Duration) -> Vec<WorkerId> {
+    pub(super) fn silent(&mut self, now: Duration) -> Vec<WorkerId> {
         let patience = self.settings.patience;
         let broken = self.pool.iter().filter_map(|(w, n)| match n.session {
             Session::Broken { since } => Some((*w, since)),
@@ -45,13 +45,17 @@ impl World {
         let trains =
             matches!(self.phase, Phase::Running) && now.saturating_sub(self.advanced) < patience;
         let reaches_one = self.reaches_one();
+        if !reaches_one {
+            self.unheard = now;
+        }
         let limit = |worker: &WorkerId| match self.is_required(*worker) {
             true if trains => None,
-            true if !reaches_one => Some(self.lease()),
-            _ => Some(patience),
+            true if !reaches_one => Some((Duration::ZERO, self.lease())),
+            // Where all were out of reach, one is back before the others.
+            _ => Some((self.unheard, patience)),
         };
         let silent = |worker: &WorkerId, since: Duration| {
-            limit(worker).is_some_and(|limit| now.saturating_sub(since) >= limit)
+            limit(worker).is_some_and(|(from, limit)| now.saturating_sub(since.max(from)) >= limit)
         };
         broken
             .filter(|(worker, since)| silent(worker, *since))

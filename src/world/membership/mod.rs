@@ -136,6 +136,8 @@ pub struct World {
     held_up: (hung::HeldUpBy, Duration),
     /// When members that nobody hears were last asked whether they live.
     asked: Duration,
+    /// When there was nobody to be heard last.
+    unheard: Duration,
     started: bool,
     /// When a member last lost a peer that lives.
     strikes: BTreeMap<(WorkerId, WorkerId), Duration>,
@@ -198,6 +200,7 @@ impl World {
             trains_on: durable.trains_on,
             held_up: (hung::HeldUpBy::Nobody, now),
             asked: now,
+            unheard: now,
             // A world that was recorded had begun: what --world-size asks for is over.
             started: !awaited.is_empty(),
             strikes: BTreeMap::new(),

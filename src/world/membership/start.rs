@@ -78,8 +78,9 @@ impl World {
         }
         self.make_wait(now, worker);
         match &mut self.phase {
-            Phase::Recovering { awaited, .. } if recorded => {
+            Phase::Recovering { awaited, asked, .. } if recorded => {
                 awaited.remove(&worker);
+                *asked = now; // the others have their time from now on
                 self.try_recover(now);
             }
             Phase::Gathering {

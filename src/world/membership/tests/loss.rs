@@ -79,6 +79,28 @@ fn no_second_world_begins_while_members_that_nobody_hears_may_still_train() {
 }
 
 #[test]
+fn where_nobody_was_heard_for_long_the_others_have_their_time_once_one_is_back() {
+    let mut c = Coordinator::running(auto(), &[1, 2]);
+    let installed = c.current().map(|r| r.generation).unwrap_or_default();
+    for id in [1, 2] {
+        c.on(Event::SessionBroken(worker(id)));
+        c.on(Event::Probed(worker(id), Probe::Silent));
+    }
+    c.later(PATIENCE * 2);
+    let holdings = Holdings {
+        installed,
+        fence: installed,
+        ..Holdings::default()
+    };
+    c.hello_with(2, holdings.clone());
+    c.later(PATIENCE / 2);
+    assert_eq!(c.left(1), None);
+    c.hello_with(1, holdings);
+    c.everybody_reports(&[1, 2], 3);
+    assert_eq!(c.members(), [1, 2]);
+}
+
+#[test]
 fn members_known_to_be_dead_are_not_waited_for() {
     let mut c = Coordinator::running(auto(), &[1, 2]);
     for id in [1, 2] {
