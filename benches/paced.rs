@@ -13,8 +13,8 @@
 //! - join: the others' steps while a worker joins, against their steps before;
 //! - checkpoint: steps with a checkpoint every 20 steps against steps without,
 //!   written by the members and by a shadow;
-//! - jitter: each micro-batch takes a random time, up to twice the shortest;
-//!   nobody may be evicted for it.
+//! - jitter: each micro-batch takes a random time, so that one step takes twice
+//!   as long as another; nobody may be evicted for it.
 
 #[path = "support/fleet.rs"]
 mod fleet;
@@ -136,12 +136,18 @@ fn checkpoint(folder: &Path) {
 fn jitter(folder: &Path) {
     let minutes = std::env::var("MINUTES").ok().and_then(|m| m.parse().ok());
     let minutes: f64 = minutes.unwrap_or(1.0);
-    let mut fleet = Fleet::start(folder, 3, &[FINE]);
-    let crew: Vec<Worker> = (0..3).map(|_| fleet.worker_at("4ms..8ms")).collect();
+    // Few micro-batches a step (M = 4): with many, what one takes longer another takes less.
+    let mut fleet = Fleet::start(folder, 3, &[]);
+    let crew: Vec<Worker> = (0..3).map(|_| fleet.worker_at("15ms..45ms")).collect();
     crew.iter().for_each(Worker::wait_for_contribution);
-    let steps = gaps(&crew[0], minutes * 60.0).len();
+    let mut steps = gaps(&crew[0], minutes * 60.0);
+    steps.sort_by(f64::total_cmp);
+    let at = |q: f64| steps[((steps.len() - 1) as f64 * q) as usize];
     println!(
-        "jitter: {minutes} minutes of micro-batches of 4 to 8 ms, {steps} steps: {} workers left",
+        "jitter: {minutes} minutes, {} steps of {:.0} ms (1 in 20 is shorter) to {:.0} ms (1 in 20 is longer): {} workers left",
+        steps.len(),
+        at(0.05),
+        at(0.95),
         fleet.departures()
     );
 }
