@@ -205,8 +205,11 @@ impl<'a> Conductor<'a> {
             self.calm();
             return Ok(());
         }
-        println!("{line}");
-        if self.begun.is_none() && line.starts_with("join with") {
+        let serves = line.starts_with("join with");
+        if !serves {
+            println!("{line}"); // nobody else has the token to join with
+        }
+        if self.begun.is_none() && serves {
             self.begun = Some(Instant::now());
             for _ in 0..self.stage.args.workers {
                 self.hire()?;
@@ -251,7 +254,7 @@ impl<'a> Conductor<'a> {
             }
             Err(why) => {
                 self.tally.left_out += 1;
-                self.tell_story(&format!("no {}: {why}", trouble.act.word()));
+                self.tell_story(&format!("{} left out: {why}", trouble.act.word()));
             }
         }
         Ok(None)

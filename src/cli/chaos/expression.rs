@@ -9,6 +9,8 @@ use std::time::Duration;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Less often than this never happens in a test.
 const PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Units of time, in milliseconds.
+const UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
 /// What an example looks like in a message.
 const EXAMPLE: &str = "kill 1/5s, freeze 1/20s, join 1/5s, drain 1/m, coordinator 1/30s";
 
@@ -124,13 +126,9 @@ fn pause(rate: &str) -> Result<Duration, ExpressionError> {
     let (count, time) = rate.split_once('/').ok_or_else(bad)?;
     let digits = time.len() - time.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = time.split_at(digits);
-    let unit_ms = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" | "min" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(bad()),
-    };
+    let unit = if unit == "min" { "m" } else { unit };
+    let known = UNITS.into_iter().find(|(name, _)| *name == unit);
+    let (_, unit_ms) = known.ok_or_else(bad)?;
     let whole = |text: &str| text.parse::<u32>().ok().filter(|number| *number > 0);
     let count = whole(count).ok_or_else(bad)?;
     let number = if number.is_empty() {
@@ -149,7 +147,14 @@ impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, (act, pause)) in self.0.iter().enumerate() {
             let comma = if number == 0 { "" } else { ", " };
-            write!(f, "{comma}{} 1/{}ms", act.word(), pause.as_millis())?;
+            let ms = pause.as_millis();
+            let whole = UNITS
+                .iter()
+                .rev()
+                .find(|(_, unit)| ms % u128::from(*unit) == 0);
+            let (unit, of_ms) = whole.copied().unwrap_or(UNITS[0]);
+            let number = ms / u128::from(of_ms);
+            write!(f, "{comma}{} 1/{number}{unit}", act.word())?;
         }
         Ok(())
     }
@@ -165,8 +170,8 @@ mod tests {
 
     #[test]
     fn words_and_rates_become_pauses_whatever_their_order() {
-        let expected = "kill 1/5000ms, freeze 1/20000ms, join 1/500ms, drain 1/20000ms, coordinator 1/1800000ms";
-        let text = " join 2/s,kill 1/5s, coordinator 2/h,  freeze 1/20s , drain 3/m";
+        let expected = "kill 1/5s, freeze 1/1500ms, join 1/500ms, drain 1/20s, coordinator 1/30m";
+        let text = " join 2/s,kill 1/5s, coordinator 2/h,  freeze 2/3s , drain 3/min";
         let parsed = parse(text).unwrap();
         assert_eq!(parsed.to_string(), expected);
         assert_eq!(parse(expected), Ok(parsed), "it reads what it writes");

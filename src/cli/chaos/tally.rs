@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::crew::Action;
+use crate::observe::count;
 
 /// Counts of what was done.
 #[derive(Clone, Debug, Default)]
@@ -35,16 +36,16 @@ impl Tally {
     pub fn line(&self, seed: u64, lasted: Duration, longest: Duration, run: &Value) -> String {
         let number = |key: &str| run[key].as_u64().map_or("?".into(), |n| n.to_string());
         format!(
-            "chaos of {:.1}s, seed {seed}: {} kills, {} freezes, {} joins, {} drains, {} coordinator restarts \
-             ({} left out, {} workers ended unasked); {} steps, {} micro-batches recomputed, {} after resumes; longest standstill {:.3}s",
+            "chaos of {:.1}s, seed {seed}: {}, {}, {}, {}, {} ({} left out, {} ended unasked); \
+             {} steps, {} micro-batches recomputed, {} after resumes; longest standstill {:.3}s",
             lasted.as_secs_f64(),
-            self.kills,
-            self.freezes,
-            self.joins,
-            self.drains,
-            self.coordinators,
+            count(self.kills, "kill"),
+            count(self.freezes, "freeze"),
+            count(self.joins, "join"),
+            count(self.drains, "drain"),
+            count(self.coordinators, "coordinator restart"),
             self.left_out,
-            self.unasked,
+            count(self.unasked, "worker"),
             number("steps"),
             number("recomputed_micro_batches"),
             number("recomputed_after_resume"),
