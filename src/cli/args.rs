@@ -107,7 +107,7 @@ pub(super) struct JobArgs {
     #[arg(long, value_name = "N", default_value_t = 0, env = "EBBTIDE_SPARES")]
     pub spares: usize,
     /// Seconds that a worker may be silent where it has to answer.
-    #[arg(long, value_name = "S", default_value = "30", value_parser = seconds, env = "EBBTIDE_PATIENCE")]
+    #[arg(long, value_name = "S", default_value = "30", value_parser = patience, env = "EBBTIDE_PATIENCE")]
     pub patience: Duration,
     /// Print the result as one JSON object on the last line.
     #[arg(long, env = "EBBTIDE_JSON", value_parser = BoolishValueParser::new())]
@@ -362,6 +362,14 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|s| Duration::try_from_secs_f64(s).ok());
     parsed.ok_or_else(|| format!("{text:?} is no number of seconds"))
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    let some = seconds(text)?;
+    match some.is_zero() {
+        true => Err("with none at all whoever pauses is gone; the default is 30".into()),
+        false => Ok(some),
+    }
 }
 
 #[cfg(test)]

@@ -110,6 +110,10 @@ fn world_sizes_that_could_only_wait_are_refused() {
     ] {
         place.refuses(&place.run(flags), &["--min-world-size", words]);
     }
+    place.refuses(
+        &place.run(&["--patience", "0"]),
+        &["--patience", "default is 30"],
+    );
     let contradiction = ["--world-size", "3", "--max-world-size", "2"];
     let output = place.coordinator(&contradiction).output().unwrap();
     place.refuses(&output, &["--world-size 3", "--max-world-size 2"]);
