@@ -131,7 +131,10 @@ impl Difference {
             lines.push(format!("{head:<8} {key}: {} -> {}", show(a), show(b)));
         }
         if self.kinds[0] != self.kinds[1] {
-            let [a, b] = self.kinds.each_ref().map(|kinds| kinds.join(", "));
+            let [a, b] = self.kinds.each_ref().map(|kinds| match kinds.len() {
+                0 => "(not known)".to_owned(),
+                _ => kinds.join(", "),
+            });
             lines.push(format!("kinds    {a} -> {b}"));
         }
         lines.push(format!("steps    {}", self.verdict()));
@@ -265,6 +268,17 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("sha256:11 -> sha256:22"), "{text}");
+    }
+
+    #[test]
+    fn a_run_whose_kinds_nobody_wrote_down_has_none_that_differ_silently() {
+        let mut runs = compared(&[1], &[1]);
+        runs.kinds = [vec![], vec!["cpu:avx512:1".into()]];
+        let text = runs.lines().join("\n");
+        assert!(
+            text.contains("kinds    (not known) -> cpu:avx512:1"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl EpochLine {
 
     fn time(&self, pace: Option<f64>) -> String {
         if self.done {
-            return format!(" {}", seconds(self.seconds));
+            return pace.map_or(String::new(), |_| format!(" {}", seconds(self.seconds)));
         }
         let left = self.steps.saturating_sub(self.step) as f64;
         pace.map_or(String::new(), |pace| {

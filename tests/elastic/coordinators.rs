@@ -102,6 +102,9 @@ fn worker_that_wants_to_leave_while_the_coordinator_is_down_leaves_when_it_is_ba
     fleet.struck("w3", "drain@applied,step=30");
     fleet.struck("w1", "hold@applied,step=50");
     fleet.start_coordinator();
+    // It ended meanwhile: nobody knows how long it took.
+    let epoch = fleet.said("epoch 1/2");
+    assert!(epoch.contains("41/41  loss"), "{epoch}");
     fleet.said("worker 3 (w3) leaves after this round");
     fleet.release("w1");
     let outcome = fleet.finish();

@@ -115,6 +115,13 @@ fn coordinator_killed_and_its_disk_lost() {
     let outcome = fleet.finish();
     let installed = outcome.events("generation_installed").last().unwrap();
     assert_eq!(installed["reason"], "restarted");
+    // The new folder says what the old one did.
+    assert_eq!(
+        outcome.count("kinds_changed"),
+        1,
+        "as the checkpoint has it"
+    );
+    assert_eq!(outcome.count("run_started"), 1);
     assert_eq!(outcome.count("world_lost"), 0);
     assert_eq!(outcome.number("recomputed_micro_batches"), 0);
 }

@@ -67,6 +67,32 @@ fn time_without_anybody_and_steps_done_again_are_counted() {
     );
 }
 
+/// What nobody was there to see is told by who is missing afterwards.
+#[test]
+fn worker_that_is_lost_while_the_coordinator_is_away_is_a_loss_too() {
+    let mut fleet = Fleet::start(JOB, &["--world-size", "3"]);
+    fleet.hire("w1", "hold@computed,step=50,until=HOLD");
+    fleet.hire("w2", "");
+    fleet.hire("w3", "");
+    fleet.struck("w1", "hold@computed,step=50");
+    fleet.kill_coordinator();
+    fleet.kill("w2");
+    fleet.release("w1");
+    fleet.start_coordinator();
+    let outcome = fleet.finish();
+    let (page, json) = report(&outcome);
+    let away = "worker 2 left: gone while the coordinator was away";
+    says(&page, &[away, "coordinator  2 starts"]);
+    let [loss] = &list(&json["losses"])[..] else {
+        panic!("{json}");
+    };
+    assert_eq!(
+        loss["micro_batches"],
+        outcome.number("recomputed_micro_batches")
+    );
+    assert!(loss["micro_batches"].as_u64() > Some(0), "{loss}");
+}
+
 #[test]
 fn coordinator_that_came_back_is_told_with_its_step() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "2"]);

@@ -169,7 +169,7 @@ impl Driver {
         }
         // What computes no gradients can make no difference.
         if !shadow && self.kinds.insert(kind) {
-            self.report.kinds(worker, &self.kinds);
+            self.report.kinds(&self.kinds);
         }
         if let Some(reason) = &holdings.leaving {
             self.report.wants_to_leave(worker, reason);

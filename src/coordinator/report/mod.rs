@@ -23,7 +23,7 @@ use super::opening::OpenRun;
 use crate::checkpoint::write_pointer;
 use crate::job::Course;
 use crate::observe::events::Missing;
-use crate::observe::history::{RunRow, RunStatus, StoredGeneration};
+use crate::observe::history::{Begun, RunRow, RunStatus, StoredGeneration};
 use crate::observe::steps::STEPS_FILE;
 use crate::observe::telemetry::SharedScreen;
 use crate::observe::{Event, EventLog, History, MetricsLog, StallWatch, StepsFile, UnixMillis};
@@ -93,6 +93,8 @@ pub(super) struct Report {
     stop_asked: Option<String>,
     /// All is computed: the last checkpoint is being written.
     complete: bool,
+    /// Nothing of the run was on this disk before.
+    new_here: bool,
 }
 
 impl Report {
@@ -110,7 +112,7 @@ impl Report {
         write_pointer(&folder, &opened.run).map_err(internal)?;
         let history = History::open(&folder.join("history.sqlite"))?;
         let run = opened.run.run().to_owned();
-        history.begin_run(&RunRow {
+        let begun = history.begin_run(&RunRow {
             id: run.clone(),
             parent: opened.record.parent.clone().zip(opened.record.parent_step),
             owner: config.owner.clone(),
@@ -160,6 +162,7 @@ impl Report {
             step,
             epoch_began: Duration::ZERO,
             epoch_first_step: 0,
+            new_here: begun == Begun::New,
             last_epoch: 0,
             resumed_from: None,
             announced: BTreeSet::new(),
@@ -217,7 +220,7 @@ impl Report {
             self.damaged(&damage.to_string(), sound);
         }
         // A fork begins with a checkpoint.
-        if opened.incarnation == 1 || (!sound && self.step == 0) {
+        if self.new_here || opened.incarnation == 1 || (!sound && self.step == 0) {
             self.event(Event::RunStarted {
                 job: self.job.clone(),
                 steps: Some(self.total_steps),
@@ -225,6 +228,12 @@ impl Report {
                 parent: opened.record.parent.clone(),
                 parent_step: opened.record.parent_step,
             });
+        }
+        // A new disk, or a fork, knows of them from the checkpoint.
+        if let Some(start) = &opened.start
+            && self.recorded_kinds().is_ok_and(|kinds| kinds.is_empty())
+        {
+            self.kinds(&start.header.identity.kinds);
         }
     }
 

@@ -202,13 +202,16 @@ impl Report {
         let steps = self
             .steps_per_epoch
             .min(self.total_steps.saturating_sub(before));
+        // What is told while its members are looked for has been done without us.
+        let watched = !world.waits_for_workers();
+        let timed = step.saturating_sub(self.epoch_first_step.max(before));
         EpochLine {
             epoch,
             epochs: self.epochs,
             step: step.saturating_sub(before),
             steps,
             seconds: now.saturating_sub(self.epoch_began).as_secs_f64(),
-            timed_steps: step.saturating_sub(self.epoch_first_step.max(before)),
+            timed_steps: if watched { timed } else { 0 },
             done: false,
             values: self.ordered(values),
             workers: record.map_or(0, |r| r.members.len() as u64),

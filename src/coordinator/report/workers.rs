@@ -42,10 +42,14 @@ impl Report {
         }));
     }
 
-    pub(in crate::coordinator) fn kinds(&mut self, worker: WorkerId, kinds: &BTreeSet<String>) {
-        let kinds: Vec<String> = kinds.iter().cloned().collect();
+    /// All numerics kinds that have taken part.
+    pub(in crate::coordinator) fn kinds<'a>(
+        &mut self,
+        kinds: impl IntoIterator<Item = &'a String>,
+    ) {
+        let kinds: Vec<String> = kinds.into_iter().cloned().collect();
         if let Err(error) = self.history.set_run_kinds(&self.run, &kinds) {
-            tracing::error!(%worker, %error, "the kinds could not be written down");
+            tracing::error!(%error, "the kinds could not be written down");
         }
         let exact = kinds.len() <= 1;
         self.event(Event::KindsChanged { kinds, exact });

@@ -8,6 +8,9 @@ use crate::observe::labels::Labelled;
 use crate::observe::{Event, UnixMillis};
 use crate::world::WorkerId;
 
+/// Why somebody left whom a coordinator that has started again doesn't find.
+const AWAY: &str = "gone while the coordinator was away";
+
 /// What the events have come to so far.
 #[derive(Default)]
 pub(super) struct Night {
@@ -20,6 +23,8 @@ pub(super) struct Night {
     /// Who left since the last generation: the coordinator learns only then how
     /// far they had come.
     leavers: Vec<usize>,
+    /// Why there is no world to go on with, until one starts from a checkpoint.
+    lost: Option<&'static str>,
     /// Since when nobody is here, once somebody was.
     empty_since: Option<UnixMillis>,
     /// For the mean: member-seconds, and until when they are counted.
@@ -84,6 +89,7 @@ impl Night {
                 step, steps_lost, ..
             } => self.resumed(time, *step, *steps_lost),
             Event::WorldLost { step, .. } => {
+                self.lost = Some("everybody gone");
                 let gone: Vec<WorkerId> = self.here.keys().copied().collect();
                 for worker in gone {
                     self.leaves(time, worker, Some(*step), None);
@@ -106,6 +112,7 @@ impl Night {
             Event::DrainRequested { .. } | Event::IdleWorkers { .. } => {}
             other => {
                 match other {
+                    Event::StateMismatch { .. } => self.lost = Some("states differed"),
                     Event::CheckpointFailed { .. } => report.checkpoints.failed += 1,
                     Event::CheckpointDamaged { .. } => report.checkpoints.damaged += 1,
                     _ => {}
@@ -195,40 +202,59 @@ impl Night {
         for worker in &members {
             self.joins(time, *worker, *step);
         }
-        let gone: Vec<WorkerId> = self.here.keys().copied().collect();
-        for worker in gone.into_iter().filter(|worker| !members.contains(worker)) {
-            self.leaves(time, worker, Some(*step), None);
+        let gone = self.here.keys().copied();
+        let gone: Vec<WorkerId> = gone.filter(|worker| !members.contains(worker)).collect();
+        // Nobody was there to say it then.
+        let said = (*reason == InstallReason::Restarted).then_some(("lost", AWAY));
+        for worker in &gone {
+            self.leaves(time, *worker, Some(*step), said);
         }
         for at in self.leavers.drain(..) {
             let stay = &mut self.report.workers[at];
             stay.left_step = stay.left_step.max(Some(*step));
         }
+        let mut loss = Loss {
+            time,
+            step: *step,
+            generation: generation.to_text(),
+            what: why.clone(),
+            seconds: None,
+            micro_batches: *recomputed_micro_batches,
+            steps_again: 0,
+        };
         match reason {
             InstallReason::Started | InstallReason::Planned => {}
             InstallReason::Restarted => {
                 let at = (time, *step, generation.to_text());
                 self.report.restarts.push(at);
+                if !gone.is_empty() || *recomputed_micro_batches > 0 {
+                    let named: Vec<String> = gone.iter().map(|w| format!("worker {w}")).collect();
+                    let who = if named.is_empty() {
+                        "somebody".into()
+                    } else {
+                        named.join(", ")
+                    };
+                    loss.what = format!("{who} left: {AWAY}");
+                    self.report.losses.push(loss);
+                }
             }
-            _ => self.report.losses.push(Loss {
-                time,
-                step: *step,
-                generation: generation.to_text(),
-                what: why.clone(),
-                seconds: None,
-                micro_batches: *recomputed_micro_batches,
-                steps_again: 0,
-            }),
+            _ => self.report.losses.push(loss),
         }
     }
 
     fn resumed(&mut self, time: UnixMillis, step: u64, steps_lost: u64) {
         self.leavers.clear();
         self.report.skipped.retain(|skipped| *skipped < step);
+        let lost = self.lost.take();
+        if lost.is_none() && steps_lost == 0 {
+            return; // all had left with notice
+        }
+        let why = lost.unwrap_or("everybody gone");
         self.report.losses.push(Loss {
             time,
             step,
             generation: String::new(),
-            what: format!("everybody gone: resumed from step {step}"),
+            what: format!("{why}: resumed from step {step}"),
             seconds: None,
             micro_batches: self.micro_batches.unwrap_or(0) * steps_lost,
             steps_again: steps_lost,

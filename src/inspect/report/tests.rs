@@ -113,6 +113,39 @@ fn who_came_and_left_why_and_the_time_without_anybody() {
     );
 }
 
+/// Two workers, one of which is lost while the coordinator is away; the other drains, and
+/// somebody else goes on.
+#[test]
+fn a_worker_that_went_while_the_coordinator_was_away_is_a_loss_and_a_drain_is_none() {
+    let resumed = Event::RunResumed {
+        step: 6,
+        round: 6,
+        checkpoint: None,
+        steps_lost: 0,
+    };
+    let events = [
+        at(1_000, joined(1, 0)),
+        at(1_000, joined(2, 0)),
+        at(5_000, installed(2, &[1], 3, InstallReason::Restarted)),
+        at(9_000, left(1, 6, LeaveReason::Drained)),
+        at(9_500, resumed),
+        at(9_900, joined(3, 6)),
+    ];
+    let night = report(&events, &[], &[], Some(8));
+    let [loss] = &night.losses[..] else {
+        panic!("{:?}", night.losses);
+    };
+    let what = "worker 2 left: gone while the coordinator was away";
+    assert_eq!(
+        (loss.step, loss.micro_batches, loss.what.as_str()),
+        (3, 3, what)
+    );
+    assert_eq!(
+        (night.workers[1].reason, night.restarts.len()),
+        (Some("lost"), 1)
+    );
+}
+
 #[test]
 fn what_each_loss_cost_in_seconds_and_micro_batches() {
     let night = night();

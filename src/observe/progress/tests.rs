@@ -46,6 +46,21 @@ fn a_finished_epoch_reads_as_in_keras() {
     );
 }
 
+/// The coordinator was away while its steps were done.
+#[test]
+fn a_finished_epoch_that_nobody_watched_has_no_time() {
+    let line = EpochLine {
+        seconds: 0.009,
+        timed_steps: 0,
+        ..finished()
+    };
+    let text = line.plain();
+    assert!(
+        text.starts_with("epoch 5/5  938/938  loss 0.0520"),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_pipe_gets_the_numbers_without_the_bar() {
     assert_eq!(
