@@ -7,7 +7,6 @@
 
 mod saving;
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::fault::EngineError;
+use super::fault::{EngineError, words_of};
 use super::inject::{Faults, Point};
 use super::records::{self, Reported};
 use super::rounding::RoundedToZero;
@@ -204,14 +203,15 @@ impl Worker {
         while let Ok(ask) = inbox.recv() {
             // A thread that is gone would leave everybody waiting for it.
             let done = catch_unwind(AssertUnwindSafe(|| self.answer(ask)));
-            let answered = match done.unwrap_or_else(|panic| Err(panicked(&*panic))) {
-                Ok(Some(found)) => (self.say)(found),
-                Ok(None) => true,
-                Err(error) => {
-                    (self.say)(Answer::Failed(error));
-                    return;
-                }
-            };
+            let answered =
+                match done.unwrap_or_else(|panic| Err(EngineError::Panicked(words_of(&*panic)))) {
+                    Ok(Some(found)) => (self.say)(found),
+                    Ok(None) => true,
+                    Err(error) => {
+                        (self.say)(Answer::Failed(error));
+                        return;
+                    }
+                };
             if !answered {
                 return;
             }
@@ -416,10 +416,4 @@ impl Worker {
         self.faults.reached(Point::Applied, &kind);
         Ok(Answer::Applied { task, sum, done })
     }
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> EngineError {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    EngineError::Panicked(text.unwrap_or("without a word").to_owned())
 }

@@ -1,5 +1,7 @@
 //! Why the engine can't go on, and who has to do something about it.
 
+use std::any::Any;
+
 use crate::checkpoint::{DamageKind, LoadError};
 use crate::strategy::{InitialError, RestoreError, StrategyError};
 
@@ -70,4 +72,11 @@ impl EngineError {
             | EngineError::Panicked(_) => Fault::Ours,
         }
     }
+}
+
+/// What a panic said.
+pub(super) fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("nothing").to_owned()
 }

@@ -59,6 +59,20 @@ fn crash_that_every_worker_meets_ends_the_run_with_its_error() {
     assert_eq!(events.last().unwrap()["event"], "failed");
 }
 
+/// Not in the model's code or the engine's, but where frames come and go.
+#[test]
+fn worker_that_panics_between_two_frames_has_crashed() {
+    let panics = "crash@contributed,step=30";
+    let mut fleet = Fleet::start(JOB, &["--world-size", "2", "--min-world-size", "1"]);
+    fleet.hire("w1", panics);
+    fleet.hire("w2", "");
+    fleet.struck("w1", panics);
+    fleet.ends("w1");
+    let outcome = fleet.finish();
+    assert_eq!(outcome.left("w1"), "crashed");
+    assert_eq!(outcome.exits["w1"], Some(1));
+}
+
 /// Killed at the same step each time: whoever does that, it is no crash.
 #[test]
 fn preemptions_at_the_same_step_are_no_crashes() {

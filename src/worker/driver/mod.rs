@@ -16,12 +16,14 @@ mod tests;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::Ended;
 use super::engine::{Answer, Ask, Engine};
+use super::fault::{Fault, words_of};
 use super::inject::{Faults, Point};
 use super::ledger::Ledger;
 use super::peers::{Peers, Up};
@@ -196,7 +198,7 @@ impl Driver {
         loop {
             let wait = TOLD_EVERY.saturating_sub(self.told.elapsed());
             match inbox.recv_timeout(wait.max(Duration::from_millis(1))) {
-                Ok(input) => self.input(input),
+                Ok(input) => self.input_or_crash(input),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Ended::Broken("all of the worker's threads have ended".into());
@@ -208,6 +210,17 @@ impl Driver {
             if let Some(ended) = self.ended.take() {
                 return ended;
             }
+        }
+    }
+
+    /// A panic of ours is told like any other crash: it may come again.
+    fn input_or_crash(&mut self, input: Input) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.input(input))) {
+            let error = format!(
+                "the worker panicked, which is a fault of ours: {}",
+                words_of(&*panic)
+            );
+            self.give_up(Fault::Ours, error);
         }
     }
 
