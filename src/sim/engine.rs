@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Planted;
 use super::env::Env;
+use super::invariants;
 use super::store::Checkpoint;
 use super::values::{Standing, Sum};
 use crate::world::member::{Event, Task};
@@ -138,7 +139,7 @@ impl Engine {
             }
         }
         Some(match self.jobs.pop_front()? {
-            Job::Restore { task, manifest } => self.restore(task, manifest, env),
+            Job::Restore { task, manifest } => self.restore(me, task, manifest, env),
             Job::Compute { task, partial, .. } => {
                 let held = partial.held.clone();
                 Answer::Computed(Event::Computed { task, held }, partial)
@@ -156,7 +157,13 @@ impl Engine {
         })
     }
 
-    fn restore(&mut self, task: Task, manifest: Option<String>, env: &mut Env) -> Answer {
+    fn restore(
+        &mut self,
+        me: WorkerId,
+        task: Task,
+        manifest: Option<String>,
+        env: &mut Env,
+    ) -> Answer {
         let beginning = (Round(0), env.course.state(Round(0)), Standing::default());
         let (round, state, standing) = match &manifest {
             None => beginning,
@@ -172,9 +179,7 @@ impl Engine {
             Some(Planted::StandingNotRestored) => Standing::default(),
             _ => standing,
         };
-        if env.course.state(round) != state {
-            env.broken(format!("checkpoint {manifest:?} holds another state"));
-        }
+        invariants::digests_agree(env, me, round, state);
         self.state = Some((round, state));
         self.restored = Some(round);
         Answer::Restored(Event::Restored {
@@ -185,20 +190,19 @@ impl Engine {
     }
 
     fn apply(&mut self, me: WorkerId, task: Task, round: Round, sum: Sum, env: &mut Env) -> Answer {
-        let applied = match self.state {
-            Some((at, state)) if at == round => env.course.apply(round, state, sum),
-            other => Err(format!("sum {round} at {other:?}")),
+        let state = match self.state {
+            Some((at, state)) if at == round => {
+                invariants::exactly_once(env, me, round, sum);
+                env.course.apply(state, sum)
+            }
+            other => {
+                env.broken(format!("{me:?}: sum {round} at {other:?}"));
+                env.course.state(round.next())
+            }
         };
-        match applied {
-            Ok(state) => {
-                self.standing = env.course.judged(round, state, self.standing);
-                self.state = Some((round.next(), state));
-            }
-            Err(why) => {
-                env.broken(format!("{me:?}: {why}"));
-                self.state = Some((round.next(), env.course.state(round.next())));
-            }
-        }
+        invariants::digests_agree(env, me, round.next(), state);
+        self.standing = env.course.judged(round, state, self.standing);
+        self.state = Some((round.next(), state));
         let next = env.course.next(round.next(), self.standing);
         let checkpoint = env.course.wants_checkpoint(round.next(), self.standing);
         Answer::Applied(

@@ -100,6 +100,12 @@ const KINDS: [(Trouble, usize, &str); 25] = [
     (Stop, 1, "stop"),
 ];
 
+/// The names that all kinds are counted under.
+#[cfg(test)]
+pub fn names() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|(_, _, name)| *name)
+}
+
 /// Troubles after which no gradient has to be computed twice.
 const FREE: [Trouble; 10] = [
     ExchangeBroken,

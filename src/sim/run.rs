@@ -158,7 +158,7 @@ impl Run {
             invariants::members_stay_together(&mut self.env, &self.processes);
             invariants::nothing_is_lost(&mut self.env, &self.processes);
             if when > self.deadline() || self.env.step > STEPS_MAX {
-                self.stuck();
+                invariants::not_over(&mut self.env, &self.coordinator, &self.processes);
             }
         }
         self.look_back();
@@ -192,18 +192,10 @@ impl Run {
         }
     }
 
-    /// Healed, a run is over after so long: what was broken has to be noticed,
-    /// whoever is silent given up, and the rest trained.
     fn deadline(&self) -> Duration {
-        let settings = &self.coordinator.settings;
         let slowest = self.slowness.iter().max().copied().unwrap_or(1);
-        let gradients = self.env.course.total_micro_batches();
-        let training = self.env.weather.micro_batch * slowest * 2 * gradients * 4;
-        self.schedule.heal
-            + settings.patience * 40
-            + self.env.weather.reconnect * 4
-            + training
-            + STALLS_FORGOTTEN
+        let patience = self.coordinator.settings.patience;
+        invariants::deadline(&self.env, self.schedule.heal, patience, slowest)
     }
 
     fn is_over(&self) -> bool {
@@ -211,21 +203,6 @@ impl Run {
             && self.coordinator.world.is_some()
             && self.processes.is_empty()
             && self.coming == 0
-    }
-
-    fn stuck(&mut self) {
-        let world = self.coordinator.world.as_ref();
-        let mut what = format!(
-            "not over after {:?}: {} {:?} waits for {:?}",
-            self.env.now,
-            world.map_or("no coordinator", |w| w.phase_name()),
-            world.and_then(|w| w.current().map(|r| r.generation)),
-            world.and_then(|w| w.waiting(self.env.now)),
-        );
-        for process in self.processes.values() {
-            what += &format!("\n   {:?} {:?}", process.id, process.member.holdings());
-        }
-        self.env.broken(what);
     }
 
     fn act(&mut self, what: What) {
@@ -401,12 +378,18 @@ impl Run {
             }
             if process.exited.is_none() {
                 self.env.log(|| format!("{id:?} is gone"));
+                if let Some((_, true)) = process.uploads.front() {
+                    self.env.count("upload torn");
+                }
                 self.env.vanish(End::Worker(id));
                 continue;
             }
             self.env
                 .log(|| format!("{id:?} has left: {:?}", process.exited));
             let evicted = matches!(process.exited, Some(ReleaseReason::Evicted(_)));
+            if evicted && self.env.frozen.contains_key(&End::Worker(id)) {
+                self.env.count("thawed after it was given up");
+            }
             if evicted && !process.draining && !process.shadow {
                 self.expect_one_more();
             }

@@ -61,6 +61,11 @@ impl Sum {
         }
     }
 
+    /// How often each micro-batch is in it, a byte each.
+    pub fn counts(&self) -> u64 {
+        self.counts
+    }
+
     pub fn add(&mut self, other: Sum) {
         self.counts += other.counts;
         self.mixed = self.mixed.wrapping_add(other.mixed);
@@ -136,7 +141,7 @@ impl Course {
             for m in 0..micro_batches {
                 sum.add(Sum::gradient(round, m, state));
             }
-            let state = mix(state, sum.mixed);
+            let state = self.apply(state, sum);
             let standing = self.judged(round, state, standing);
             self.states.push((state, standing));
         }
@@ -219,23 +224,8 @@ impl Course {
         sum
     }
 
-    /// The state after the sum of `round`.
-    pub fn apply(&self, round: Round, state: u64, sum: Sum) -> Result<u64, String> {
-        let expected = self.expected(round);
-        if state != self.state(round) {
-            return Err(format!(
-                "a sum of round {round} is applied to another state"
-            ));
-        }
-        if sum.counts != expected.counts {
-            let (is, should) = (sum.counts, expected.counts);
-            return Err(format!(
-                "round {round}: micro-batches {is:016x}, not {should:016x}"
-            ));
-        }
-        if sum != expected {
-            return Err(format!("round {round}: a gradient from a stale state"));
-        }
-        Ok(mix(state, sum.mixed))
+    /// The state after the only right sum of `round`, or after another one.
+    pub fn apply(&self, state: u64, sum: Sum) -> u64 {
+        mix(state, sum.mixed)
     }
 }

@@ -1,13 +1,12 @@
 //! What has to hold, at every moment and at the end; one promise a file.
-//!
-//! That each micro-batch is in each sum exactly once, and none of a stale
-//! state, is told by [`super::values::Course::apply`]: sums that differ from
-//! the only right one don't lead to the next state.
 
 mod at_most_what_was_lost;
 mod checkpoints_are_whole;
 mod decided_alike;
+mod digests_agree;
 mod every_wait_ends;
+mod exactly_once;
+mod finishes;
 mod first_world_waits;
 mod nothing_goes_missing;
 mod nothing_is_lost;
@@ -21,7 +20,10 @@ mod stay_together;
 pub use at_most_what_was_lost::{costs_nothing, recomputed};
 pub use checkpoints_are_whole::last_checkpoint;
 pub use decided_alike::DecidedAlike;
+pub use digests_agree::digests_agree;
 pub use every_wait_ends::{EveryWaitEnds, WorkersWaitsEnd};
+pub use exactly_once::exactly_once;
+pub use finishes::{deadline, not_over};
 pub use first_world_waits::first_world;
 pub use nothing_goes_missing::{replaced, standstill};
 pub use nothing_is_lost::nothing_is_lost;
