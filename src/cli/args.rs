@@ -40,6 +40,8 @@ pub(super) enum Command {
     Diff(DiffArgs),
     /// Compute one step of a run again, here, and look at it.
     Replay(ReplayArgs),
+    /// What a job takes of memory, and the largest micro-batch for each device.
+    Estimate(EstimateArgs),
 }
 
 /// The stable node of an ebbtide run.
@@ -346,6 +348,27 @@ pub(super) struct ReplayArgs {
     /// Folder below which ids are looked for. Default: runs.
     #[arg(long, value_name = "DIR", env = "EBBTIDE_OUT")]
     pub out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long, env = "EBBTIDE_JSON", value_parser = BoolishValueParser::new())]
+    pub json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct EstimateArgs {
+    /// The job file.
+    #[arg(value_name = "JOB", env = "EBBTIDE_JOB")]
+    pub job: PathBuf,
+    /// Overrides a key of the job, as in --set model.hidden=[4096].
+    #[arg(
+        long = "set",
+        value_name = "KEY=VALUE",
+        env = "EBBTIDE_SET",
+        value_delimiter = ';'
+    )]
+    pub set: Vec<String>,
+    /// Where the job's data is on this machine, if elsewhere.
+    #[arg(long, value_name = "URL", env = "EBBTIDE_DATA")]
+    pub data: Option<String>,
     /// Print one JSON object.
     #[arg(long, env = "EBBTIDE_JSON", value_parser = BoolishValueParser::new())]
     pub json: bool,

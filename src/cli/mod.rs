@@ -20,11 +20,13 @@
 //! | `shadow` | the process beside it that follows |
 //! | `work` | `worker` |
 //! | `ask` | `status`, `drain`, `export` |
+//! | `estimate` | what a job takes of memory |
 //! | `inspect` | `report`, `diff`, `replay` |
 
 mod args;
 mod ask;
 mod chaos;
+mod estimate;
 mod exit;
 mod inspect;
 mod run;
@@ -56,6 +58,7 @@ pub fn main(registry: Registry) -> ExitCode {
         args::Command::Report(args) => inspect::report(&args),
         args::Command::Diff(args) => inspect::diff(&args),
         args::Command::Replay(args) => inspect::replay(args, &registry),
+        args::Command::Estimate(args) => estimate::estimate(&args, &registry),
     };
     exit.code()
 }

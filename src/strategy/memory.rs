@@ -17,8 +17,8 @@ impl Plan {
     /// What the model needs at least, and what there is.
     pub fn check_memory(&self, workers: usize, replicas: usize) -> Result<(), JobError> {
         let needed = needed_bytes(self.layout.elements(), workers, replicas);
-        match std::fs::read_to_string("/proc/meminfo").map(|text| total_bytes(&text)) {
-            Ok(Some(total)) if needed > u128::from(total) => {
+        match total_memory() {
+            Some(total) if needed > u128::from(total) => {
                 let gb = |bytes: u128| bytes as f64 / 1e9;
                 let problem = format!(
                     "expected a model that fits into this machine's {:.1} GB of memory; found one \
@@ -39,6 +39,11 @@ impl Plan {
 fn needed_bytes(elements: usize, workers: usize, replicas: usize) -> u128 {
     let a_worker = WORKER_BYTES + REPLICA_BYTES * replicas as u128;
     elements as u128 * workers as u128 * a_worker
+}
+
+/// The machine's memory in bytes; `None` where nobody says.
+pub fn total_memory() -> Option<u64> {
+    total_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
 /// The machine's memory, as the kernel tells it.

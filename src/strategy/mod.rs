@@ -21,6 +21,7 @@
 //! | `mirrored` | the scope that creates replicas; sharing a round among them |
 //! | `gradient`, `evaluate` | one micro-batch of a step, of an evaluation |
 //! | `examine` | one micro-batch, looked at instead of summed |
+//! | `estimate`, `memory` | what that takes of memory |
 //! | `apply` | from a complete sum to new weights |
 //! | `state`, `snapshot`, `initial` | weights, optimizer and course: digests, saving, beginning |
 //! | `alone` | a whole run without other workers: the undisturbed reference |
@@ -31,6 +32,7 @@
 mod alone;
 mod apply;
 mod error;
+mod estimate;
 mod evaluate;
 mod examine;
 mod gradient;
@@ -53,9 +55,11 @@ pub use crate::devices::Devices;
 pub use alone::train_alone;
 pub use apply::Applied;
 pub use error::{Place, StrategyError};
+pub use estimate::{Estimate, EstimateError};
 pub use examine::{Examined, Operation, Values};
 pub use initial::InitialError;
 pub use lineage::fork;
+pub use memory::total_memory;
 pub use mirrored::{MirroredStrategy, Replicas, Stop};
 pub use partial::Partial;
 pub use plan::Plan;
