@@ -138,9 +138,10 @@ fn announce(screen: &SharedScreen, config: &Config, listening: &Listening, given
         },
         run: &listening.run,
         checkpoint: config.checkpoint.as_deref(),
-        start: match config.world_size {
-            WorldSize::Auto => Start::Auto,
-            WorldSize::Workers(n) => Start::Workers(n as u64),
+        start: match (listening.recorded, config.world_size) {
+            (0, WorldSize::Auto) => Start::Auto,
+            (0, WorldSize::Workers(n)) => Start::Workers(n as u64),
+            (members, _) => Start::Recorded(members as u64),
         },
     };
     for line in line.to_string().lines() {

@@ -127,6 +127,8 @@ pub struct Listening {
     pub run: String,
     /// What a worker has to bring; empty on loopback without a token.
     pub token: crate::collective::Token,
+    /// Members of an earlier start's world, which may train on.
+    pub recorded: usize,
 }
 
 /// Runs one job to its end, or until `shutdown` resolves to a reason (then
@@ -180,6 +182,7 @@ pub async fn run(
         address,
         run,
         token,
+        recorded: driver.recorded_members(),
     });
 
     let (service, inbox) = service::ControlService::new();

@@ -9,7 +9,7 @@
 
 use std::fmt;
 
-use super::printable;
+use super::{count, printable};
 
 /// The token that a worker needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Start {
     Auto,
     /// `--world-size N`: with that many.
     Workers(u64),
+    /// It goes on with the members of an earlier start, of whom there were so many.
+    Recorded(u64),
 }
 
 /// What is printed; [`fmt::Display`] gives lines without a last line end.
@@ -84,6 +86,13 @@ impl fmt::Display for JoinLine<'_> {
         match self.start {
             Start::Auto | Start::Workers(1) => write!(f, "\nwaiting for  the first worker"),
             Start::Workers(n) => write!(f, "\nwaiting for  {n} workers"),
+            Start::Recorded(n) => {
+                let members = count(n, "member");
+                write!(
+                    f,
+                    "\nlooking for  {members} of the world that was there before"
+                )
+            }
         }
     }
 }
@@ -141,6 +150,14 @@ mod tests {
              join with    worker --coordinator http://127.0.0.1:7070\n\
              waiting for  the first worker"
         );
+    }
+
+    #[test]
+    fn a_coordinator_that_is_back_looks_for_its_members() {
+        let text = line("127.0.0.1", Token::NotNeeded, Start::Recorded(3)).to_string();
+        let last = text.lines().last();
+        let words = "looking for  3 members of the world that was there before";
+        assert_eq!(last, Some(words));
     }
 
     #[test]

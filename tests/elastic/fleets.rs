@@ -63,6 +63,7 @@ fn coordinator_killed_alone_and_started_again_at_the_same_address() {
     let mut fleet = in_step_50();
     fleet.said("epoch 1/2");
     fleet.restart_coordinator();
+    fleet.said("looking for  2 members");
     fleet.said("coordinator is back");
     fleet.release("w1");
     fleet.said("epoch 2/2");

@@ -170,6 +170,11 @@ impl Driver {
         self.begun.elapsed()
     }
 
+    /// How many members of an earlier start's world may train on.
+    pub(super) fn recorded_members(&self) -> usize {
+        self.world.current().map_or(0, |r| r.members.len())
+    }
+
     /// Runs until the run has ended and everybody has left. If we can't go on ourselves (our disk
     /// is full), that is how the run has failed, and the summary says so as of any other failure.
     pub(super) async fn run(

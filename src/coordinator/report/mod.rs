@@ -95,6 +95,8 @@ pub(super) struct Report {
     complete: bool,
     /// Nothing of the run was on this disk before.
     new_here: bool,
+    /// There was an earlier start, and no world since: what is told was done without us.
+    away: bool,
 }
 
 impl Report {
@@ -163,6 +165,7 @@ impl Report {
             epoch_began: Duration::ZERO,
             epoch_first_step: 0,
             new_here: begun == Begun::New,
+            away: opened.incarnation > 1,
             last_epoch: 0,
             resumed_from: None,
             announced: BTreeSet::new(),
@@ -282,7 +285,7 @@ impl Report {
         (self.step, self.reached) = (step, step);
         self.record_step();
         self.last_epoch = step / self.steps_per_epoch;
-        (self.complete, self.sum_differs) = (false, false);
+        (self.complete, self.sum_differs, self.away) = (false, false, false);
         self.epoch_first_step = step;
         self.count(
             "recomputed_after_resume",

@@ -202,8 +202,6 @@ impl Report {
         let steps = self
             .steps_per_epoch
             .min(self.total_steps.saturating_sub(before));
-        // What is told while its members are looked for has been done without us.
-        let watched = !world.waits_for_workers();
         let timed = step.saturating_sub(self.epoch_first_step.max(before));
         EpochLine {
             epoch,
@@ -211,7 +209,7 @@ impl Report {
             step: step.saturating_sub(before),
             steps,
             seconds: now.saturating_sub(self.epoch_began).as_secs_f64(),
-            timed_steps: if watched { timed } else { 0 },
+            timed_steps: if self.away { 0 } else { timed },
             done: false,
             values: self.ordered(values),
             workers: record.map_or(0, |r| r.members.len() as u64),

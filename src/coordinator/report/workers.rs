@@ -157,7 +157,7 @@ impl Report {
                 recomputed,
             } => {
                 self.rounds_finished(record.base);
-                if cause == Cause::Restarted {
+                if std::mem::take(&mut self.away) {
                     self.watch_from(now); // they have trained on without us
                 }
                 self.event(Event::GenerationInstalled {
