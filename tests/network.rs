@@ -169,6 +169,8 @@ fn a_coordinator_cut_off_from_all_holds_nobody_up() {
         fleet.release("w1");
         fleet.struck("w1", "tell@applied,step=50");
         fleet.struck("w2", "hold@computed");
+        let status = fleet.status(&[]);
+        assert!(status["step"].as_u64() <= Some(10), "it heard: {status}");
         control.heal();
         fleet.release("w2");
         let outcome = fleet.finish();
@@ -301,6 +303,7 @@ fn a_slow_and_narrow_line_only_takes_longer() {
     behind.peers.rate(20 << 20);
     behind.fleet.release("w1");
     let outcome = behind.fleet.finish();
+    assert!(behind.peers.slowed() > 22, "a piece a step at least");
     assert_eq!(outcome.number("generations"), 1);
     assert_eq!(outcome.number("recomputed_micro_batches"), 0);
 }

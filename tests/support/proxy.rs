@@ -53,6 +53,8 @@ struct State {
     closed: bool,
     connections: u64,
     carried: u64,
+    /// Pieces that a slow line has held back.
+    slowed: u64,
     flipped: u64,
 }
 
@@ -169,6 +171,11 @@ impl Proxy {
         self.shared.state().carried
     }
 
+    /// Pieces that a slow line has held back so far.
+    pub fn slowed(&self) -> u64 {
+        self.shared.state().slowed
+    }
+
     /// Bits flipped so far.
     pub fn flipped(&self) -> u64 {
         self.shared.state().flipped
@@ -281,12 +288,15 @@ impl Shared {
                 let _ = to.shutdown(Shutdown::Write);
                 return;
             }
-            rules.take_time(count);
+            let slowed = rules.take_time(count);
             if way == Way::Out {
                 self.damage(&mut bytes[..count], position, &rules);
             }
             position += count as u64;
-            self.state().carried += count as u64;
+            let mut state = self.state();
+            state.carried += count as u64;
+            state.slowed += u64::from(slowed);
+            drop(state);
             if to.write_all(&bytes[..count]).is_err() {
                 let _ = from.shutdown(Shutdown::Both);
                 return;
@@ -317,13 +327,14 @@ impl Rules {
         self.only.is_none_or(|only| only == dialler)
     }
 
-    /// What a slow line takes: this is the network, not the test.
-    fn take_time(&self, bytes: usize) {
+    /// What a slow line takes: this is the network, not the test. Whether it is one.
+    fn take_time(&self, bytes: usize) -> bool {
         let rate = self.rate.map(|rate| bytes as f64 / rate.max(1) as f64);
         let time = self.delay + Duration::from_secs_f64(rate.unwrap_or_default());
         if !time.is_zero() {
             std::thread::sleep(time);
         }
+        !time.is_zero()
     }
 }
 

@@ -54,7 +54,7 @@ impl Crew {
         match trouble.act {
             Act::Join if self.workers.len() >= self.most => Err("the fleet is at its largest"),
             Act::Join => Ok(Action::Join),
-            Act::Coordinator if !self.coordinator => Err("the coordinator is away already"),
+            Act::Coordinator if !self.coordinator => Err("it is away already"),
             Act::Coordinator => Ok(Action::KillCoordinator),
             Act::Kill if self.well() > self.least => {
                 let all: Vec<usize> = self.workers.keys().copied().collect();
