@@ -92,7 +92,8 @@ fn coordinator_killed_while_a_worker_drains() {
 #[test]
 fn worker_that_wants_to_leave_while_the_coordinator_is_down_leaves_when_it_is_back() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "3"]);
-    let holds = "hold@computed,step=20,until=HOLD;hold@applied,step=50,until=HOLD";
+    let holds = "hold@computed,step=20,until=HOLD;hold@applied,step=50,until=HOLD;\
+                 hold@computed,step=52,until=proposed";
     fleet.hire("w1", holds);
     fleet.hire("w2", "");
     fleet.hire("w3", "drain@applied,step=30");
