@@ -182,9 +182,14 @@ fn a_shadow_on_trial_that_is_too_slow_is_let_go_with_the_numbers_and_stops_nobod
     let job = JOB.replace("epochs = 2", "epochs = 10");
     let trial = (&job[..], &["--shadow", "auto"][..]);
     let slow = [("EBBTIDE_PACE", "200ms")];
-    let mut fleet = shadowed(trial, &slow, "hold@computed,step=350,until=HOLD", "");
-    fleet.struck("w1", "hold@computed");
+    let holds = "hold@computed,step=350,until=HOLD;hold@computed,step=352,until=proposed;\
+                 hold@computed,step=400,until=HOLD";
+    let mut fleet = shadowed(trial, &slow, holds, "");
+    fleet.struck("w1", "hold@computed,step=350");
     fleet.said("the shadow can't keep up");
+    fleet.release("w1");
+    fleet.struck("w1", "hold@computed,step=400");
+    fleet.said("left: drained");
     fleet.release("w1");
     let outcome = fleet.finish();
     let declined = outcome.events("shadow_too_slow").next().unwrap();
