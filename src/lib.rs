@@ -9,6 +9,7 @@
 //! | [`data`] | which samples a micro-batch holds, and where they come from |
 //! | [`model`] | the `Model` trait, variables by name, seeded initial values, dropout |
 //! | [`devices`] | processors and GPUs: what there is, what was asked for |
+//! | `kernels` | what a GPU does besides the model: integers, packing, update, random numbers |
 //! | [`strategy`] | one worker's replicas and the training step |
 //! | [`exact`] | gradients as integers: convert, accumulate, pack |
 //! | [`collective`] | worker-to-worker connections that carry the exchange |
@@ -53,6 +54,7 @@ pub mod devices;
 pub mod exact;
 pub mod inspect;
 pub mod job;
+mod kernels;
 pub mod model;
 pub mod numerics;
 pub mod observe;

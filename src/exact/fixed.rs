@@ -214,8 +214,8 @@ impl FixedPoint {
         sum as f64 * self.resolution()
     }
 
-    /// `scale * 2^f`.
-    fn factor(&self, scale: f64) -> f64 {
+    /// `scale * 2^f`: what a gradient is multiplied with before it is rounded.
+    pub(crate) fn factor(&self, scale: f64) -> f64 {
         let factor = scale * (1_u64 << self.fraction_bits) as f64;
         assert!(factor.is_finite(), "a gradient scale of {scale}");
         factor

@@ -45,6 +45,8 @@ pub use crate::numerics::dispatch::Level;
 pub use digest::{SumDigest, SumHash};
 pub use fixed::{FixedPoint, Inspection, RangeError, Rounding};
 pub use pack::{BLOCK, UnpackError, max_packed_len, pack, unpack_add, unpack_into};
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) use pack::{bodies_len, unpack_add_parts};
 pub use set::{MAX_MICRO_BATCHES, MicroBatchSet, MicroBatchSetError};
 pub use totals::{MergeError, MicroBatch, ParameterCounts, Totals, Verdict};
 pub use totals_bytes::{MAX_METRICS, MAX_PARAMETERS, TotalsError};

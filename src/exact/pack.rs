@@ -101,6 +101,26 @@ pub fn unpack_add(bytes: &[u8], out: &mut [i64]) -> Result<(), UnpackError> {
     unpack_add_at(Level::best(), bytes, out)
 }
 
+/// As [`unpack_add`], where widths and bodies arrive apart: as a GPU packs them.
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) fn unpack_add_parts(
+    widths: &[u8],
+    bodies: &[u8],
+    out: &mut [i64],
+) -> Result<(), UnpackError> {
+    check(widths, bodies.len(), out.len())?;
+    add_blocks(Level::best(), widths, bodies, out);
+    Ok(())
+}
+
+/// Bytes of the bodies of so many values with these widths.
+pub(crate) fn bodies_len(widths: &[u8], values: usize) -> usize {
+    let (full, short) = widths.split_at(values / BLOCK);
+    let full: usize = full.iter().map(|&width| full_len(width)).sum();
+    let short: usize = short.iter().map(|&w| short_len(w, values % BLOCK)).sum();
+    full + short
+}
+
 pub(super) fn unpack_into_at(
     level: Level,
     bytes: &[u8],
@@ -132,24 +152,27 @@ fn split(bytes: &[u8], values: usize) -> Result<(&[u8], &[u8]), UnpackError> {
             actual: bytes.len(),
         });
     };
+    check(widths, bodies.len(), values)?;
+    Ok((widths, bodies))
+}
+
+/// No width is above 64, and there are as many bytes of bodies as the widths say.
+fn check(widths: &[u8], bodies: usize, values: usize) -> Result<(), UnpackError> {
     if let Some(block) = widths.iter().position(|&width| width > 64) {
         return Err(UnpackError::Width {
             block,
             width: widths[block],
         });
     }
-    let (full, short) = widths.split_at(values / BLOCK);
-    let full_bytes: usize = full.iter().map(|&width| full_len(width)).sum();
-    let short_bytes: usize = short.iter().map(|&w| short_len(w, values % BLOCK)).sum();
-    let expected = full_bytes + short_bytes;
-    if bodies.len() != expected {
+    let expected = bodies_len(widths, values);
+    if bodies != expected {
         return Err(UnpackError::Length {
             values,
-            expected: blocks + expected,
-            actual: bytes.len(),
+            expected: widths.len() + expected,
+            actual: widths.len() + bodies,
         });
     }
-    Ok((widths, bodies))
+    Ok(())
 }
 
 fn full_len(width: u8) -> usize {

@@ -6,10 +6,12 @@
 //! `vb.get_with_hints(shape, name, glorot_uniform(784, 128))` reads as it would
 //! anywhere, and layers of `candle_nn` with their built-in hints work as well.
 
-use candle_core::Shape;
+use candle_core::{Device, Result, Shape, Var};
 use candle_nn::Init;
 use candle_nn::init::NormalOrUniform;
 
+#[cfg(feature = "cuda")]
+use crate::kernels::Random;
 use crate::numerics::philox::{self, Key};
 
 /// Uniform on ±sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010): Keras'
@@ -52,14 +54,68 @@ pub fn zeros() -> Init {
     candle_nn::init::ZERO
 }
 
+/// The initial values of parameter `name`, as a variable of this device.
+pub(super) fn variable(
+    init: Init,
+    seed: u64,
+    name: &str,
+    shape: &Shape,
+    device: &Device,
+) -> Result<Var> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        let key = Key::derive(seed, "init", &[name.as_bytes()]);
+        let random = match distribution(init, shape) {
+            Distribution::Const(_) => None,
+            Distribution::Uniform { low, span } => Some(Random::Uniform { low, span }),
+            Distribution::Normal { mean, deviation } => Some(Random::Normal { mean, deviation }),
+        };
+        if let Some(random) = random {
+            return Var::from_tensor(&random.tensor(key, shape, device)?);
+        }
+    }
+    Var::from_vec(values(init, seed, name, shape), shape, device)
+}
+
 /// The initial values of parameter `name`, row-major.
-pub(super) fn values(init: Init, seed: u64, name: &str, shape: &Shape) -> Vec<f32> {
+fn values(init: Init, seed: u64, name: &str, shape: &Shape) -> Vec<f32> {
     let mut values = vec![0.0f32; shape.elem_count()];
     let key = Key::derive(seed, "init", &[name.as_bytes()]);
+    match distribution(init, shape) {
+        Distribution::Const(value) => values.fill(value as f32),
+        Distribution::Uniform { low, span } => {
+            philox::fill_uniform(key, 0, &mut values);
+            for value in &mut values {
+                *value = (low + span * f64::from(*value)) as f32;
+            }
+        }
+        Distribution::Normal { mean, deviation } => {
+            philox::fill_normal(key, 0, &mut values);
+            for value in &mut values {
+                *value = (mean + deviation * f64::from(*value)) as f32;
+            }
+        }
+    }
+    values
+}
+
+/// What candle's hint comes to for a shape.
+enum Distribution {
+    Const(f64),
+    Uniform { low: f64, span: f64 },
+    Normal { mean: f64, deviation: f64 },
+}
+
+fn distribution(init: Init, shape: &Shape) -> Distribution {
+    let uniform = |low: f64, up: f64| Distribution::Uniform {
+        low,
+        span: up - low,
+    };
+    let normal = |mean, deviation| Distribution::Normal { mean, deviation };
     match init {
-        Init::Const(value) => values.fill(value as f32),
-        Init::Uniform { lo, up } => uniform(key, lo, up, &mut values),
-        Init::Randn { mean, stdev } => gaussian(key, mean, stdev, &mut values),
+        Init::Const(value) => Distribution::Const(value),
+        Init::Uniform { lo, up } => uniform(lo, up),
+        Init::Randn { mean, stdev } => normal(mean, stdev),
         Init::Kaiming {
             dist,
             fan,
@@ -67,28 +123,13 @@ pub(super) fn values(init: Init, seed: u64, name: &str, shape: &Shape) -> Vec<f3
         } => {
             let stdev = non_linearity.gain() / (fan.for_shape(shape) as f64).sqrt();
             match dist {
-                NormalOrUniform::Normal => gaussian(key, 0.0, stdev, &mut values),
+                NormalOrUniform::Normal => normal(0.0, stdev),
                 NormalOrUniform::Uniform => {
                     let bound = 3f64.sqrt() * stdev;
-                    uniform(key, -bound, bound, &mut values);
+                    uniform(-bound, bound)
                 }
             }
         }
-    }
-    values
-}
-
-fn uniform(key: Key, lo: f64, up: f64, values: &mut [f32]) {
-    philox::fill_uniform(key, 0, values);
-    for value in values {
-        *value = (lo + (up - lo) * f64::from(*value)) as f32;
-    }
-}
-
-fn gaussian(key: Key, mean: f64, stdev: f64, values: &mut [f32]) {
-    philox::fill_normal(key, 0, values);
-    for value in values {
-        *value = (mean + stdev * f64::from(*value)) as f32;
     }
 }
 

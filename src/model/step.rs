@@ -6,9 +6,11 @@
 
 use std::cell::RefCell;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Shape, Tensor, bail};
 
 use super::trace::named;
+#[cfg(feature = "cuda")]
+use crate::kernels::Random;
 use crate::numerics::philox::{self, Key};
 
 /// Names one micro-batch of one step, and is the only source of randomness of a
@@ -59,18 +61,34 @@ impl StepContext {
         if !(0.0..1.0).contains(&p) {
             bail!("dropout of layer {layer:?} is {p}: it has to be at least 0 and below 1")
         }
-        let key = self.key("dropout", layer);
         if p == 0.0 {
+            self.count(layer); // a call like any other
             return Ok(xs.clone());
         }
-        let mut mask = vec![0.0f32; xs.elem_count()];
-        philox::fill_uniform(key, 0, &mut mask);
+        let mask = self.mask(p, layer, xs.shape(), xs.device())?;
+        named((xs * mask.to_dtype(xs.dtype())?)?, "dropout", layer)
+    }
+
+    /// 0 with probability `p`, else the inverse of what is kept.
+    pub(crate) fn mask(
+        &self,
+        p: f32,
+        layer: &str,
+        shape: &Shape,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let key = self.key("dropout", layer);
         let kept = 1.0 / (1.0 - p);
+        #[cfg(feature = "cuda")]
+        if device.is_cuda() {
+            return Random::Dropout { p, kept }.tensor(key, shape, device);
+        }
+        let mut mask = vec![0.0f32; shape.elem_count()];
+        philox::fill_uniform(key, 0, &mut mask);
         for value in &mut mask {
             *value = if *value >= p { kept } else { 0.0 };
         }
-        let mask = Tensor::from_vec(mask, xs.shape(), xs.device())?;
-        named((xs * mask.to_dtype(xs.dtype())?)?, "dropout", layer)
+        Tensor::from_vec(mask, shape, device)
     }
 
     /// A key of the counter-based generator for one call of `layer`, for models

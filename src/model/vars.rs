@@ -107,8 +107,8 @@ impl Variables {
                 Ok(Created::Shape(zero.broadcast_as(shape)?))
             }
             Values::Seeded(seed) => {
-                let values = init::values(init, seed, name, shape);
-                Ok(Created::Variable(Var::from_vec(values, shape, device)?))
+                let variable = init::variable(init, seed, name, shape, device)?;
+                Ok(Created::Variable(variable))
             }
         }
     }

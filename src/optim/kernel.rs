@@ -11,7 +11,7 @@ pub(super) const TINY: f32 = f32::from_bits((127 - 110) << 23); // 2^-110
 
 /// What Adam needs beside the element: constant within a step and run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AdamScalars {
+pub(crate) struct AdamScalars {
     /// 1 - β₁
     pub one_minus_beta1: f32,
     /// 1 - β₂
@@ -28,7 +28,7 @@ pub(super) struct AdamScalars {
 
 /// What SGD needs beside the element.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SgdScalars {
+pub(crate) struct SgdScalars {
     pub rate: f32,
     /// μ
     pub momentum: f32,
@@ -86,23 +86,23 @@ fn nesterov_body(s: SgdScalars, weights: &mut [f32], gradient: &[f32], velocity:
 
 dispatched! {
     /// One Adam or AdamW step. The slices have the same length.
-    pub(super) fn adam(
+    pub(crate) fn adam(
         scalars: AdamScalars, weights: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32],
     ) = adam_body;
 }
 dispatched! {
     /// One step of plain gradient descent.
-    pub(super) fn sgd(scalars: SgdScalars, weights: &mut [f32], gradient: &[f32]) = sgd_body;
+    pub(crate) fn sgd(scalars: SgdScalars, weights: &mut [f32], gradient: &[f32]) = sgd_body;
 }
 dispatched! {
     /// One step with momentum.
-    pub(super) fn momentum(
+    pub(crate) fn momentum(
         scalars: SgdScalars, weights: &mut [f32], gradient: &[f32], velocity: &mut [f32],
     ) = momentum_body;
 }
 dispatched! {
     /// One step with Nesterov's momentum.
-    pub(super) fn nesterov(
+    pub(crate) fn nesterov(
         scalars: SgdScalars, weights: &mut [f32], gradient: &[f32], velocity: &mut [f32],
     ) = nesterov_body;
 }

@@ -45,7 +45,7 @@
 mod clip;
 mod error;
 mod groups;
-mod kernel;
+pub(crate) mod kernel;
 mod optimizer;
 mod schedule;
 mod spec;

@@ -71,6 +71,12 @@ pub enum StrategyError {
     /// A device of this node can't be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A GPU couldn't give its share of the sum.
+    #[error("the sum of a replica's micro-batches: {source}")]
+    Sum {
+        /// What the device says.
+        source: candle_core::Error,
+    },
     /// Two replicas created different variables.
     #[error(
         "replica {replica} has other parameters than the job's model has: the scope has to create \

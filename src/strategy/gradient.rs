@@ -12,9 +12,9 @@ use candle_core::{DType, Tensor};
 use super::error::{Place, StrategyError};
 use super::partial::Partial;
 use super::plan::Plan;
-use super::replica::{Replica, with_values};
+use super::replica::Replica;
 use crate::data::Draw;
-use crate::exact::{Inspection, MicroBatch, Verdict};
+use crate::exact::MicroBatch;
 use crate::job::Kind;
 use crate::model::{Loss, StepContext};
 
@@ -69,7 +69,8 @@ impl Replica {
         let gradients = self.gradients(&loss.mean, plan, place)?;
 
         let micro_batch = scalars.micro_batch(m, plan.course.nominal_weight(kind));
-        add(plan, &micro_batch, &gradients, into).map_err(failed)
+        let summed = self.summing.add(plan, &micro_batch, &gradients, into);
+        summed.map_err(failed)
     }
 
     /// One gradient a parameter in layout order; `None` for frozen ones.
@@ -151,34 +152,6 @@ impl Scalars {
                 .map_err(failed)?,
         })
     }
-}
-
-/// Adds a micro-batch to the sums: all of it when every gradient is clean, else
-/// zeros, and the counters that say so.
-fn add(
-    plan: &Plan,
-    micro_batch: &MicroBatch,
-    gradients: &[Option<Tensor>],
-    into: &Mutex<Partial>,
-) -> candle_core::Result<()> {
-    let scale = micro_batch.scale();
-    let inspect = |gradient: &Option<Tensor>| match gradient {
-        Some(gradient) => with_values(gradient, |g| plan.fixed.inspect(g, scale)),
-        None => Ok(Inspection::default()),
-    };
-    let inspections: Vec<_> = gradients.iter().map(inspect).collect::<Result<_, _>>()?;
-
-    let partial = &mut *lock(into);
-    if partial.totals.add_micro_batch(micro_batch, &inspections) != Verdict::Clean {
-        return Ok(());
-    }
-    for (index, (parameter, gradient)) in plan.layout.iter().zip(gradients).enumerate() {
-        let Some(gradient) = gradient else { continue };
-        let sum = &mut partial.sum[parameter.range.clone()];
-        let rounding = with_values(gradient, |g| plan.fixed.accumulate(g, scale, sum))?;
-        partial.totals.add_rounding(index, rounding);
-    }
-    Ok(())
 }
 
 /// A replica that panicked while it held the lock has failed its round: what the

@@ -47,7 +47,8 @@ impl StrategyError {
             StrategyError::Data { .. }
             | StrategyError::Device(_)
             | StrategyError::Thread { .. }
-            | StrategyError::SetWeights { .. } => false,
+            | StrategyError::SetWeights { .. }
+            | StrategyError::Sum { .. } => false,
             StrategyError::Compute { source, .. } => !is_a_gpus(source),
             _ => true,
         }

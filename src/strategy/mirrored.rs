@@ -24,6 +24,7 @@ use super::heap::keep_freed_memory;
 use super::partial::Partial;
 use super::plan::Plan;
 use super::replica::{Mirror, Replica};
+use super::summing::summing;
 use crate::data::Gathered;
 use crate::devices::Devices;
 use crate::job::Kind;
@@ -72,6 +73,7 @@ impl MirroredStrategy {
             }
             let in_order = variables.in_order().into_iter().map(|(_, var)| var);
             replicas.push(Replica {
+                summing: summing(&device),
                 device,
                 model,
                 variables: Mirror(in_order.collect()),
@@ -268,6 +270,8 @@ struct Share {
 impl Share {
     /// Takes micro-batches until there are none left.
     fn work(&self, replica: &mut Replica) -> Result<(), StrategyError> {
+        let failed = |source| StrategyError::Sum { source };
+        replica.summing.begin().map_err(failed)?;
         while !self.stop.is_asked() && !self.failed.load(Ordering::Relaxed) {
             let position = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(&m) = self.micro_batches.get(position) else {
@@ -288,7 +292,7 @@ impl Share {
             }
             self.stop.0.finished.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(())
+        replica.summing.finish(&self.partial).map_err(failed)
     }
 
     fn compute(&self, replica: &mut Replica, m: u32) -> Result<(), StrategyError> {

@@ -25,6 +25,7 @@
 //! | `apply` | from a complete sum to new weights |
 //! | `state`, `snapshot`, `initial` | weights, optimizer and course: digests, saving, beginning |
 //! | `alone` | a whole run without other workers: the undisturbed reference |
+//! | `summing` | where gradients become integers: on the processor or on the replica's GPU |
 //! | `replica`, `partial`, `heap` | what these are made of |
 //!
 //! Nothing in here knows of other workers, of tokio, or of the clock.
@@ -47,6 +48,7 @@ mod plan;
 mod replica;
 mod snapshot;
 mod state;
+mod summing;
 #[cfg(test)]
 mod tests;
 mod trial;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var, bail};
 
 use super::error::StrategyError;
+use super::summing::Summing;
 use crate::data::{Gathered, GatheredField};
 use crate::model::{Batch, DynModel, ParameterLayout};
 
@@ -14,6 +15,7 @@ pub struct Replica {
     pub(super) model: Box<dyn DynModel>,
     pub(super) variables: Mirror,
     pub(super) gathered: Gathered,
+    pub(super) summing: Box<dyn Summing>,
 }
 
 /// The variables of one replica, in layout order: what the optimizer's result

@@ -3,6 +3,7 @@
 
 use super::plan::Plan;
 use super::replica::{Mirror, Replica};
+use super::summing::summing;
 use candle_core::Device;
 
 use crate::data::{DataError, Draw, Gathered};
@@ -29,6 +30,7 @@ impl Plan {
             model: model.map_err(|error| refused(error.to_string()))?,
             variables: Mirror(Vec::new()),
             gathered: Gathered::new(),
+            summing: summing(&Device::Cpu),
         };
         let seed = self.job.seed;
         let draw = Draw { seed, epoch: 0 };
