@@ -99,6 +99,8 @@ static const char *missing_text(void) {{ return "lib{library} is not here"; }}
 HIDDEN void *{prefix}_load(unsigned long number) {{
     pthread_once(&once, find);
     void *function = library ? dlsym(library, names[number]) : 0;
+    if (library && !function && getenv("EBBTIDE_CUDA_DEBUG"))
+        fprintf(stderr, "lib{library} has no %s\\n", names[number]);
     if (!function)
         function = is_text[number] ? (void *)missing_text : (void *)missing;
     __atomic_store_n(&{prefix}_table[number], function, __ATOMIC_RELEASE);
