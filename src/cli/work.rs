@@ -44,7 +44,10 @@ fn list_devices() -> Exit {
                 Err(error) => format!("not used: {error}"),
             },
         };
-        println!("{gpu}, {kind}");
+        match devices::reading(&gpu.uuid) {
+            Some(reading) => println!("{gpu}, {kind}; {reading}"),
+            None => println!("{gpu}, {kind}"),
+        }
     }
     let cpu = Kind::cpu();
     println!("CPU: {}, numerics kind {}", cpu.device, cpu.fingerprint);

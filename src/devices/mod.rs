@@ -4,18 +4,21 @@
 //! |---|---|
 //! | this file | [`Device`] and [`Devices`]: one replica each |
 //! | [`Asked`] (`asked.rs`) | `--devices`, and what it comes to on this node |
-//! | [`found`] (`found.rs`) | the GPUs of this node, as the driver tells of them |
+//! | [`found()`] (`found.rs`) | the GPUs of this node, as the driver tells of them |
+//! | [`reading()`] (`reading.rs`) | how busy, hot and full a GPU is at the moment |
 //!
 //! Without the feature `cuda` a node has no GPUs, and says why.
 
 mod asked;
 mod found;
+mod reading;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 pub use asked::{Asked, AskedError, Chosen, Unusable};
 pub use found::{Found, Gpu, Needs, found};
+pub use reading::{Reading, reading};
 
 use crate::numerics::Kind;
 
