@@ -7,8 +7,10 @@
 //! writes: 12, and as much again for the shards on their way. Of n members that
 //! write together, each of the others needs an n-th of that.
 
+use std::process::Command;
+
 use crate::elastic::JOB;
-use crate::support::Fleet;
+use crate::support::{Fleet, to_its_end};
 
 /// Bytes a parameter with Adam, of any member.
 const MEMBER: f64 = 64.0;
@@ -85,4 +87,31 @@ fn a_worker_takes_no_more_bytes_a_parameter_than_is_said() {
     assert!(member <= MEMBER, "a member takes {member:.1}");
     // A test that measures nothing would pass as well.
     assert!(taken.iter().all(|bytes| *bytes > 24.0), "{taken:?}");
+}
+
+/// The bytes a sample that `ebbtide estimate` tells of a hidden layer this wide.
+fn estimated(width: u64) -> u64 {
+    let mut estimate = Command::new(env!("CARGO_BIN_EXE_ebbtide"));
+    let job = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/mnist.toml");
+    estimate.args(["estimate", job, "--json"]);
+    estimate.args(["--set", &format!("model.hidden=[{width}]")]);
+    let told = to_its_end(&mut estimate).expect(0).summary();
+    let parameters = 784 * width + width + width * 10 + 10;
+    assert_eq!(told["parameters"], parameters, "{told}");
+    let devices = told["devices"].as_array().unwrap();
+    let fits = |device: &serde_json::Value| device["largest_micro_batch"].as_u64() > Some(0);
+    assert!(devices.len() > 5 && devices.iter().all(fits), "{told}");
+    told["bytes_per_sample"].as_u64().unwrap()
+}
+
+/// At least the layer's outputs before and after its activation are kept, and a few
+/// copies at most.
+#[test]
+fn an_estimate_grows_with_what_a_sample_keeps() {
+    let (narrow, wide) = (estimated(256), estimated(2048));
+    let added = wide.saturating_sub(narrow) / (2048 - 256);
+    assert!(
+        (8..=64).contains(&added),
+        "{added} bytes a unit: {narrow}, {wide}"
+    );
 }

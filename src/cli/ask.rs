@@ -77,7 +77,7 @@ pub(super) fn status(args: &StatusArgs) -> Exit {
         Err(exit) => return exit,
     };
     if args.json {
-        println!("{json}");
+        say!("{json}");
         return Exit::Done;
     }
     match serde_json::from_str::<Value>(&json) {
@@ -142,7 +142,7 @@ pub(super) fn drain(args: &DrainArgs) -> Exit {
                 format!("no worker {worker} is here; `ebbtide status` lists them"),
             ),
             (draining, _) => {
-                println!("{draining} draining");
+                say!("{draining} draining");
                 Exit::Done
             }
         },
@@ -161,13 +161,13 @@ pub(super) fn export(args: &ExportArgs) -> Exit {
             for damage in &report.damaged {
                 eprintln!("passed over: {damage}");
             }
-            println!(
+            say!(
                 "step {}  {} parameters  {}",
                 report.step,
                 report.parameters,
                 report.to.display()
             );
-            println!("weights  sha256:{}", report.weights_sha256);
+            say!("weights  sha256:{}", report.weights_sha256);
             Exit::Done
         }
         Err(error) => complain(Exit::Usage, error),

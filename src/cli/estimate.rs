@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::args::EstimateArgs;
 use super::exit::{Exit, complain};
+use super::inspect::print;
 use crate::devices::found;
 use crate::job::Job;
 use crate::model::Registry;
@@ -68,14 +69,10 @@ pub(super) fn estimate(args: &EstimateArgs, registry: &Registry) -> Exit {
         micro_batch: job.train.micro_batch as u64,
         estimate,
     };
-    match args.json {
-        false => told.lines().iter().for_each(|line| println!("{line}")),
-        true => match serde_json::to_string(&told) {
-            Ok(text) => println!("{text}"),
-            Err(error) => return complain(Exit::Failed, error),
-        },
+    match print(args.json, &told, &told.lines()) {
+        Ok(()) => Exit::Done,
+        Err(exit) => exit,
     }
-    Exit::Done
 }
 
 /// This machine's processor and GPUs, then those that are known by name.

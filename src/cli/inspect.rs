@@ -43,13 +43,12 @@ fn read(run: &str, out: Option<&PathBuf>) -> Result<Read, InspectError> {
 }
 
 /// One JSON object, or lines.
-fn print(json: bool, object: &impl Serialize, lines: &[String]) -> Result<(), Exit> {
-    if !json {
-        lines.iter().for_each(|line| println!("{line}"));
-        return Ok(());
-    }
-    let text = serde_json::to_string(object).map_err(|error| complain(Exit::Failed, error))?;
-    println!("{text}");
+pub(super) fn print(json: bool, object: &impl Serialize, lines: &[String]) -> Result<(), Exit> {
+    let text = match json {
+        false => lines.join("\n"),
+        true => serde_json::to_string(object).map_err(|error| complain(Exit::Failed, error))?,
+    };
+    say!("{text}");
     Ok(())
 }
 

@@ -23,6 +23,15 @@
 //! | `estimate` | what a job takes of memory |
 //! | `inspect` | `report`, `diff`, `replay` |
 
+/// A line on standard output. Who reads no further, as `head` does, wants no more of
+/// them, and ends nothing by that.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
+
 mod args;
 mod ask;
 mod chaos;

@@ -250,10 +250,10 @@ pub(super) fn conclude(
         }
     };
     for line in summary.lines() {
-        println!("{line}");
+        say!("{line}");
     }
     if json {
-        println!("{}", summary.json_line());
+        say!("{}", summary.json_line());
     }
     match summary.status {
         Outcome::Finished | Outcome::AlreadyComplete => Exit::Done,

@@ -45,14 +45,14 @@ fn list_devices() -> Exit {
             },
         };
         match devices::reading(&gpu.uuid) {
-            Some(reading) => println!("{gpu}, {kind}; {reading}"),
-            None => println!("{gpu}, {kind}"),
+            Some(reading) => say!("{gpu}, {kind}; {reading}"),
+            None => say!("{gpu}, {kind}"),
         }
     }
     let cpu = Kind::cpu();
-    println!("CPU: {}, numerics kind {}", cpu.device, cpu.fingerprint);
+    say!("CPU: {}, numerics kind {}", cpu.device, cpu.fingerprint);
     match Asked::Auto.choose(&found) {
-        Ok(chosen) => println!("--devices auto: {} ({})", chosen.devices, chosen.why),
+        Ok(chosen) => say!("--devices auto: {} ({})", chosen.devices, chosen.why),
         Err(error) => return complain(Exit::Failed, error),
     }
     Exit::Done

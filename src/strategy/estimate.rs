@@ -58,10 +58,16 @@ pub enum EstimateError {
     Job(#[from] JobError),
     /// The model or the data can't be computed with.
     #[error(transparent)]
-    Strategy(#[from] StrategyError),
+    Strategy(Box<StrategyError>),
     /// The system keeps no account of a process's peak.
     #[error("this system doesn't tell how much memory a process takes (/proc/self/status): {0}")]
     NoAccount(String),
+}
+
+impl From<StrategyError> for EstimateError {
+    fn from(error: StrategyError) -> EstimateError {
+        EstimateError::Strategy(Box::new(error))
+    }
 }
 
 impl Plan {

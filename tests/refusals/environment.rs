@@ -46,3 +46,21 @@ fn a_variable_that_was_set_to_nothing_was_not_set() {
         (&2.into(), &2.into())
     );
 }
+
+/// `ebbtide run ... | head`: its reader is gone before the first line.
+#[test]
+fn run_whose_lines_nobody_reads_is_trained_to_its_end() {
+    let place = Place::with(&mnist());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ebbtide"));
+    command.args(["run", &place.path("job.toml"), "--out", &place.path("out")]);
+    command.args(["--set", "train.epochs=1", "--set", "train.global_batch=512"]);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    said(&ended, 0);
+}

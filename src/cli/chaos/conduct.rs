@@ -176,7 +176,7 @@ impl<'a> Conductor<'a> {
 
     fn tell_story(&mut self, what: &str) {
         let line = format!("chaos {:7.2}s  {what}", self.lasted().as_secs_f64());
-        println!("{line}");
+        say!("{line}");
         self.story.push_back(line);
         if self.story.len() > STORY_MAX {
             self.story.pop_front();
@@ -207,7 +207,7 @@ impl<'a> Conductor<'a> {
         }
         let serves = line.starts_with("join with");
         if !serves {
-            println!("{line}"); // nobody else has the token to join with
+            say!("{line}"); // nobody else has the token to join with
         }
         if self.begun.is_none() && serves {
             self.begun = Some(Instant::now());

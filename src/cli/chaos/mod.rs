@@ -58,7 +58,7 @@ pub(super) fn run(args: &RunArgs, expression: &Expression, out: &Path) -> Exit {
         Ok(prepared) => prepared,
         Err(error) => return complain(Exit::Failed, format!("--chaos: {error}")),
     };
-    println!(
+    say!(
         "chaos  {expression}   seed {seed}   logs {}",
         stage.folder.display()
     );
@@ -85,7 +85,7 @@ pub(super) fn run(args: &RunArgs, expression: &Expression, out: &Path) -> Exit {
         let lasted = conductor.lasted();
         conductor.dismiss().await;
         let longest = conductor.watch.longest();
-        println!(
+        say!(
             "{}",
             conductor
                 .tally
@@ -93,7 +93,7 @@ pub(super) fn run(args: &RunArgs, expression: &Expression, out: &Path) -> Exit {
         );
         if let (true, Value::Object(summary)) = (args.common.json, &mut conductor.summary) {
             summary.insert("chaos".into(), conductor.tally.json(seed, lasted, longest));
-            println!("{}", conductor.summary);
+            say!("{}", conductor.summary);
         }
         conclude(ended, args, seed, &stop)
     });
