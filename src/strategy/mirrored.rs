@@ -225,19 +225,31 @@ impl Replicas {
         for block in blocks(plan) {
             self.publish(block.parameter, &block.range, &weights[block.range.clone()])?;
         }
-        Ok(())
+        self.publish_to_gpus(weights)
     }
 
-    /// Copies a block of new weights, flat elements `range` within one parameter.
+    /// Copies a block of new weights, flat elements `range` within one parameter, into the
+    /// replicas on the processor: they are in its cache.
     pub(super) fn publish(
         &self,
         parameter: usize,
         range: &std::ops::Range<usize>,
         weights: &[f32],
     ) -> Result<(), StrategyError> {
-        self.mirrors
-            .iter()
-            .try_for_each(|mirror| mirror.write(&self.layout, parameter, range, weights))
+        let mut here = self.mirrors.iter().filter(|mirror| !mirror.is_on_gpu());
+        here.try_for_each(|mirror| mirror.write(&self.layout, parameter, range, weights))
+    }
+
+    /// Copies all new weights into the replicas on GPUs, a parameter at a time: a transfer
+    /// has its price.
+    pub(super) fn publish_to_gpus(&self, weights: &[f32]) -> Result<(), StrategyError> {
+        for mirror in self.mirrors.iter().filter(|mirror| mirror.is_on_gpu()) {
+            for (index, parameter) in self.layout.iter().enumerate() {
+                let range = &parameter.range;
+                mirror.write(&self.layout, index, range, &weights[range.clone()])?;
+            }
+        }
+        Ok(())
     }
 
     /// The flat weights of replica `replica`, read from its device.

@@ -24,6 +24,10 @@ pub struct Replica {
 pub(super) struct Mirror(pub Vec<Var>);
 
 impl Mirror {
+    pub fn is_on_gpu(&self) -> bool {
+        self.0.first().is_some_and(|var| var.device().is_cuda())
+    }
+
     /// Copies `weights`, the flat elements `range`, into the variable that they
     /// are part of; `range` lies within parameter `index`.
     pub fn write(

@@ -125,6 +125,9 @@ impl TrainState {
             }
             _ => None,
         };
+        if let (Some(_), Some(replicas)) = (&applied, replicas) {
+            replicas.publish_to_gpus(&self.weights)?;
+        }
         let trained = matches!(kind, Kind::Train { .. });
         let decisions = plan.course.finish(&mut self.course, totals);
         let verify = |decision: &Decision| matches!(decision, Decision::VerifyDigest { .. });

@@ -2,6 +2,8 @@
 //! by hand, and on MNIST.
 
 mod faults;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod mnist;
 mod saving;
 mod steps;
