@@ -71,6 +71,18 @@ pub enum StrategyError {
     /// A device of this node can't be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A GPU has no room for a micro-batch.
+    #[error(
+        "{place}: the GPU is full: {sizes}; `ebbtide estimate JOB` says which train.micro_batch fits: {source}"
+    )]
+    Full {
+        /// Which one.
+        place: Place,
+        /// What didn't fit into what.
+        sizes: String,
+        /// What the device says.
+        source: candle_core::Error,
+    },
     /// A GPU couldn't give its share of the sum.
     #[error("the sum of a replica's micro-batches: {source}")]
     Sum {

@@ -16,8 +16,9 @@ use crate::optim::Rule;
 /// Bytes a parameter of a member at its peak, without the moments of its optimizer:
 /// docs/performance.md, "Memory".
 const MEMBER_BYTES: u64 = 48;
-/// Bytes a parameter on a GPU: the replica's weights and their gradient.
-const GPU_BYTES: u64 = 4 + 4;
+/// Bytes a parameter on a GPU: weights, the replica's sum, and that sum packed, which at its
+/// largest takes as much again. Gradients have gone by then.
+const GPU_BYTES: u64 = 4 + 8 + 8;
 /// Bytes a moment of a parameter.
 const MOMENT_BYTES: u64 = 4;
 /// No larger micro-batch is tried.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::error::StrategyError;
 use super::plan::Plan;
+use super::room::is_a_gpus;
 use super::snapshot::RestoreError;
 use super::state::TrainState;
 use crate::checkpoint::{Header, Identity, Snapshot};
@@ -46,24 +47,13 @@ impl StrategyError {
         match self {
             StrategyError::Data { .. }
             | StrategyError::Device(_)
+            | StrategyError::Full { .. }
             | StrategyError::Thread { .. }
             | StrategyError::SetWeights { .. }
             | StrategyError::Sum { .. } => false,
             StrategyError::Compute { source, .. } => !is_a_gpus(source),
             _ => true,
         }
-    }
-}
-
-/// Whether a GPU that is full or broken said it, whatever was added on the way.
-fn is_a_gpus(error: &candle_core::Error) -> bool {
-    use candle_core::Error::{Context, Cuda, WithBacktrace, WithPath};
-    match error {
-        Cuda(_) => true,
-        Context { inner, .. } | WithPath { inner, .. } | WithBacktrace { inner, .. } => {
-            is_a_gpus(inner)
-        }
-        _ => false,
     }
 }
 

@@ -300,7 +300,7 @@ impl Share {
             });
             if let Err(error) = outcome {
                 self.failed.store(true, Ordering::Relaxed);
-                return Err(error);
+                return Err(error.with_room(&replica.device, &self.plan));
             }
             self.stop.0.finished.fetch_add(1, Ordering::Relaxed);
         }

@@ -26,6 +26,7 @@
 //! | `state`, `snapshot`, `initial` | weights, optimizer and course: digests, saving, beginning |
 //! | `alone` | a whole run without other workers: the undisturbed reference |
 //! | `summing` | where gradients become integers: on the processor or on the replica's GPU |
+//! | `room` | errors that are a GPU's, and what to do about a full one |
 //! | `replica`, `partial`, `heap` | what these are made of |
 //!
 //! Nothing in here knows of other workers, of tokio, or of the clock.
@@ -46,6 +47,7 @@ mod mirrored;
 mod partial;
 mod plan;
 mod replica;
+mod room;
 mod snapshot;
 mod state;
 mod summing;
