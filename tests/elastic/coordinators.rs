@@ -59,6 +59,9 @@ fn coordinator_and_another_worker_killed_between_prepare_and_install() {
     let outcome = fleet.finish();
     assert_eq!(outcome.number("recomputed_after_resume"), 0);
     assert_eq!(outcome.count("world_lost"), 0, "w2 holds the state");
+    let mut left = outcome.events("worker_left");
+    let told = left.any(|e| e["worker"] == "1" && e["why"] == "its process is gone");
+    assert!(told, "by the coordinator that came after it");
 }
 
 /// The change that lets one go has reached the members; the coordinator that

@@ -67,7 +67,7 @@ fn time_without_anybody_and_steps_done_again_are_counted() {
     );
 }
 
-/// What nobody was there to see is told by who is missing afterwards.
+/// The coordinator that comes back finds that its process is gone.
 #[test]
 fn worker_that_is_lost_while_the_coordinator_is_away_is_a_loss_too() {
     let mut fleet = Fleet::start(JOB, &["--world-size", "3"]);
@@ -81,8 +81,7 @@ fn worker_that_is_lost_while_the_coordinator_is_away_is_a_loss_too() {
     fleet.start_coordinator();
     let outcome = fleet.finish();
     let (page, json) = report(&outcome);
-    let away = "worker 2 left: gone while the coordinator was away";
-    says(&page, &[away, "coordinator  2 starts"]);
+    says(&page, &["lost: its process is gone", "coordinator  2 starts"]);
     let [loss] = &list(&json["losses"])[..] else {
         panic!("{json}");
     };

@@ -73,7 +73,7 @@ impl World {
             && awaited.contains(&worker)
         {
             match probe {
-                Probe::Refused => self.give_up_recorded(now, worker),
+                Probe::Refused => self.give_up_recorded(now, worker, Departure::Gone),
                 Probe::Accepted => drop(alive.insert(worker)),
                 Probe::Silent => drop(alive.remove(&worker)),
             }

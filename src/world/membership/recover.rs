@@ -19,11 +19,27 @@ impl World {
     }
 
     /// A recorded member is known to be gone, or has been silent for too long.
-    pub(super) fn give_up_recorded(&mut self, now: Duration, gone: WorkerId) {
-        if let Phase::Recovering { awaited, .. } = &mut self.phase {
-            awaited.remove(&gone);
-            self.try_recover(now);
+    pub(super) fn give_up_recorded(&mut self, now: Duration, gone: WorkerId, why: Departure) {
+        let Phase::Recovering { awaited, .. } = &mut self.phase else {
+            return;
+        };
+        if awaited.remove(&gone) {
+            self.note(Note::Left {
+                worker: gone,
+                name: self.address_of(gone),
+                departure: why,
+            });
         }
+        self.try_recover(now);
+    }
+
+    /// All that a record tells of who has not said its name.
+    fn address_of(&self, worker: WorkerId) -> String {
+        let recorded = self.current.iter();
+        let recorded = recorded.chain(self.pending.iter().map(|p| &p.record));
+        let mut members = recorded.flat_map(|r| &r.members);
+        let member = members.find(|m| m.id == worker);
+        member.map_or_else(String::new, |m| m.address.clone())
     }
 
     /// Whoever did not come back in time is given up. With one member here that
@@ -59,7 +75,7 @@ impl World {
             .copied()
             .collect();
         for worker in gone {
-            self.give_up_recorded(now, worker);
+            self.give_up_recorded(now, worker, Departure::Silent);
         }
         if matches!(self.phase, Phase::Recovering { .. }) {
             self.probe_recorded();
