@@ -81,7 +81,10 @@ fn worker_that_is_lost_while_the_coordinator_is_away_is_a_loss_too() {
     fleet.start_coordinator();
     let outcome = fleet.finish();
     let (page, json) = report(&outcome);
-    says(&page, &["lost: its process is gone", "coordinator  2 starts"]);
+    says(
+        &page,
+        &["lost: its process is gone", "coordinator  2 starts"],
+    );
     let [loss] = &list(&json["losses"])[..] else {
         panic!("{json}");
     };
