@@ -33,9 +33,7 @@ fn main() {
 fn measure(plan: &Arc<Plan>, devices: &Devices) {
     let mut state = TrainState::initial(plan).expect("the model can be built");
     let mut replicas = Replicas::of(plan, devices).expect("the model can be built");
-    replicas
-        .set_weights(plan, &state.weights)
-        .expect("weights fit");
+    state.put(plan, &mut replicas).expect("weights fit");
     let mut sum = Partial::default();
     let mut rounds: Vec<[f64; 4]> = Vec::new();
     for _ in 0..ROUNDS {
@@ -84,14 +82,14 @@ fn step(
         spent[part] += now - begin;
         begin = now;
     };
-    plan.clear(sum, &kind);
+    plan.clear(sum, &kind, false);
     lap(0);
     replicas
         .compute(plan, &kind, &all, sum, &Stop::new())
         .expect("a step of the example");
     lap(1);
     state
-        .finish(plan, Some(replicas), &sum.sum, &sum.totals)
+        .finish(plan, Some(replicas), sum.complete(), &sum.totals)
         .expect("a step of the example");
     lap(2);
 }

@@ -53,13 +53,26 @@ impl Device {
     pub fn open(self) -> Result<candle_core::Device, DeviceError> {
         match self {
             Device::Cpu => Ok(candle_core::Device::Cpu),
-            Device::Cuda(index) => candle_core::Device::new_cuda_with_stream(index as usize)
-                .map_err(|source| DeviceError {
-                    device: self,
-                    source,
-                }),
+            Device::Cuda(index) => open_gpu(index as usize).map_err(|source| DeviceError {
+                device: self,
+                source,
+            }),
         }
     }
+}
+
+/// With a stream of its own, in which everything happens.
+fn open_gpu(index: usize) -> candle_core::Result<candle_core::Device> {
+    let device = candle_core::Device::new_cuda_with_stream(index)?;
+    #[cfg(feature = "cuda")]
+    if let candle_core::Device::Cuda(gpu) = &device {
+        // Two events a buffer, recorded and waited for with every launch, would tell streams
+        // what the others have done.
+        // SAFETY: no buffer is used in another stream than the one of its device, and what the
+        // host reads it waits for.
+        unsafe { gpu.cuda_stream().context().disable_event_tracking() };
+    }
+    Ok(device)
 }
 
 impl Gpu {

@@ -66,6 +66,12 @@ impl SumHash {
         SumHash { lanes: [1; LANES] }
     }
 
+    /// Of a whole sum whose lanes were made elsewhere.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn of_lanes(lanes: [u64; LANES]) -> SumHash {
+        SumHash { lanes }
+    }
+
     /// Takes in the next piece.
     pub fn add(&mut self, values: &[i64]) {
         self.add_at(Level::best(), values);

@@ -22,6 +22,27 @@ BOTH int64_t to_fixed(float g, double factor) { return round_half_even(mul((doub
 
 BOTH float from_fixed(int64_t n, double factor) { return to_float(mul(to_double(n), factor)); }
 
+// The same, and zero in its place.
+BOTH float take_fixed(int64_t *n, double factor) {
+    const float value = from_fixed(*n, factor);
+    *n = 0;
+    return value;
+}
+
+// Of the sums of loss and metrics: 2^Totals::FRACTION_BITS.
+#define TOTALS_FACTOR 4294967296.0
+
+// A sum's name: src/exact/digest.rs.
+#define NAME_LANES 32
+#define NAME_BASE 33ull
+
+BOTH uint64_t name_power(uint64_t rows) {
+    uint64_t power = 1;
+    for (uint64_t square = NAME_BASE; rows; rows >>= 1, square *= square)
+        if (rows & 1) power *= square;
+    return power;
+}
+
 // Values in a block of a packed sum, and strings of bits side by side in it.
 #define PACK_BLOCK 512
 #define PACK_LANES 8

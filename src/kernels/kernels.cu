@@ -29,10 +29,30 @@ KERNEL inspect(const float *gradient, uint64_t n, double factor, Count *counts) 
     if (out_of_range) atomicAdd(&counts[1], out_of_range);
 }
 
-// Adds the rounded products to the sum; counts[0] += values that aren't zero, counts[1] +=
-// those of them that the rounding made zero.
-KERNEL accumulate(const float *gradient, uint64_t n, double factor, int64_t *sum, Count *counts) {
+// Where a micro-batch's findings are kept: counts of `inspect`, scalars as the bits of f64, and
+// the verdict.
+KERNEL keep_scalar(const float *scalar, Count *place) { *place = bits_of((double)*scalar); }
+
+// found[counts + scalars] = 1 if a micro-batch may be summed: all counts are zero, and the
+// scalars that follow them are in range. One thread block.
+KERNEL judge(Count *found, uint64_t counts, uint64_t scalars, double scale) {
+    __shared__ Count odd;
+    if (threadIdx.x == 0) odd = 0;
+    __syncthreads();
+    bool own = false;
+    for (uint64_t i = threadIdx.x; i < counts; i += blockDim.x) own |= found[i] != 0;
+    for (uint64_t i = threadIdx.x; i < scalars; i += blockDim.x)
+        own |= !is_in_range(mul(mul(double_of((uint64_t)found[counts + i]), scale), TOTALS_FACTOR));
+    if (own) atomicOr(&odd, (Count)1);
+    __syncthreads();
+    if (threadIdx.x == 0) found[counts + scalars] = odd == 0;
+}
+
+// Unless the verdict is 0, adds the rounded products to the sum; counts[0] += values that aren't
+// zero, counts[1] += those of them that the rounding made zero.
+KERNEL accumulate(const float *gradient, uint64_t n, double factor, const Count *verdict, int64_t *sum, Count *counts) {
     __shared__ Count block_counts[2];
+    if (*verdict == 0) return;
     if (threadIdx.x < 2) block_counts[threadIdx.x] = 0;
     __syncthreads();
     Count nonzero = 0, to_zero = 0;
@@ -119,17 +139,52 @@ KERNEL squares(const int64_t *sum, uint64_t n, double factor, double *blocks) {
     blocks[blockIdx.x] = total;
 }
 
-// From a complete sum to new weights.
-KERNEL adam(const int64_t *sum, uint64_t n, double factor, AdamScalars s, float *weights, float *m, float *v) {
-    for EACH (i, n) adam_element(s, from_fixed(sum[i], factor), &weights[i], &m[i], &v[i]);
+// A sum's name, as in src/exact/digest.rs, first of two: the polynomials of each piece of the sum, from
+// starts[p] to starts[p + 1], as if it stood alone.
+KERNEL name_pieces(const int64_t *sum, const uint64_t *starts, uint64_t pieces, uint64_t *lanes) {
+    for EACH (i, pieces * NAME_LANES) {
+        const uint64_t end = starts[i / NAME_LANES + 1];
+        uint64_t lane = 0;
+        for (uint64_t row = starts[i / NAME_LANES]; row < end; row += NAME_LANES) {
+            const uint64_t at = row + i % NAME_LANES;
+            lane = NAME_BASE * lane + (at < end ? (uint64_t)sum[at] : 0);
+        }
+        lanes[i] = lane;
+    }
 }
 
-KERNEL sgd(const int64_t *sum, uint64_t n, double factor, SgdScalars s, float *weights) {
-    for EACH (i, n) sgd_element(s, from_fixed(sum[i], factor), &weights[i]);
+// Second: those of all pieces one behind the other. One thread block of at most 1024 threads, a
+// multiple of 32.
+KERNEL name_whole(const uint64_t *lanes, const uint64_t *starts, uint64_t pieces, uint64_t *name) {
+    __shared__ uint64_t values[1024], powers[1024];
+    const uint64_t lane = threadIdx.x % NAME_LANES;
+    const uint64_t share = (pieces + blockDim.x / NAME_LANES - 1) / (blockDim.x / NAME_LANES);
+    const uint64_t begin = share * (threadIdx.x / NAME_LANES);
+    uint64_t value = 0, power = 1;
+    for (uint64_t p = begin; p < begin + share && p < pieces; p++) {
+        const uint64_t factor = name_power((starts[p + 1] - starts[p] + NAME_LANES - 1) / NAME_LANES);
+        value = factor * value + lanes[p * NAME_LANES + lane];
+        power *= factor;
+    }
+    values[threadIdx.x] = value, powers[threadIdx.x] = power;
+    __syncthreads();
+    if (threadIdx.x >= NAME_LANES) return;
+    uint64_t whole = 1;
+    for (unsigned i = threadIdx.x; i < blockDim.x; i += NAME_LANES) whole = powers[i] * whole + values[i];
+    name[lane] = whole;
 }
 
-KERNEL momentum(const int64_t *sum, uint64_t n, double factor, SgdScalars s, int nesterov, float *weights, float *velocity) {
-    for EACH (i, n) momentum_element(s, nesterov != 0, from_fixed(sum[i], factor), &weights[i], &velocity[i]);
+// From a complete sum to new weights. The sum is zero afterwards, for the next step.
+KERNEL adam(int64_t *sum, uint64_t n, double factor, AdamScalars s, float *weights, float *m, float *v) {
+    for EACH (i, n) adam_element(s, take_fixed(&sum[i], factor), &weights[i], &m[i], &v[i]);
+}
+
+KERNEL sgd(int64_t *sum, uint64_t n, double factor, SgdScalars s, float *weights) {
+    for EACH (i, n) sgd_element(s, take_fixed(&sum[i], factor), &weights[i]);
+}
+
+KERNEL momentum(int64_t *sum, uint64_t n, double factor, SgdScalars s, int nesterov, float *weights, float *velocity) {
+    for EACH (i, n) momentum_element(s, nesterov != 0, take_fixed(&sum[i], factor), &weights[i], &velocity[i]);
 }
 
 // A dropout mask: 0 where the uniform number is below p, else `kept`.

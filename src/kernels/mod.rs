@@ -8,7 +8,10 @@
 //! | `exact.cuh` | the twin of [`exact`](crate::exact): fixed point and packing |
 //! | `update.cuh` | the twin of [`optim`](crate::optim): an element's update |
 //! | `philox.cuh` | the twin of [`numerics`](crate::numerics): random numbers |
-//! | `device.rs`, `random.rs` | the only places that launch them |
+//! | `sum.rs`, `packing.rs` | a GPU's exact sum, and how it gets to the host |
+//! | `update.rs` | from a complete sum to new weights; the sum's name, the gradient's norm |
+//! | `random.rs` | random numbers |
+//! | `device.rs`, `pinned.rs` | launching; memory that a GPU reads and writes on its own |
 //! | `tests/` | each kernel beside its twin, bit by bit: on a processor always, on a GPU where there is one |
 //!
 //! The kernels are compiled with the crate when the feature `cuda` is on
@@ -17,11 +20,21 @@
 #[cfg(feature = "cuda")]
 mod device;
 #[cfg(feature = "cuda")]
+mod packing;
+#[cfg(feature = "cuda")]
+mod pinned;
+#[cfg(feature = "cuda")]
 mod random;
+#[cfg(feature = "cuda")]
+mod sum;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "cuda")]
+mod update;
 
 #[cfg(feature = "cuda")]
-pub(crate) use device::DeviceSum;
-#[cfg(feature = "cuda")]
 pub(crate) use random::Random;
+#[cfg(feature = "cuda")]
+pub(crate) use sum::DeviceSum;
+#[cfg(feature = "cuda")]
+pub(crate) use update::DeviceUpdate;

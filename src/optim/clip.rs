@@ -86,6 +86,15 @@ impl NormAccumulator {
         self.lanes = [0.0; LANES];
     }
 
+    /// Of a whole gradient whose blocks were summed elsewhere, each in the order above.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn of_blocks(sums: &[f64]) -> NormAccumulator {
+        NormAccumulator {
+            total: sums.iter().fold(0.0, |total, sum| total + sum),
+            ..NormAccumulator::new()
+        }
+    }
+
     /// The norm of all that was added: the square root of the sum of squares.
     pub fn norm(&self) -> f64 {
         (self.total + sum(self.lanes)).sqrt()

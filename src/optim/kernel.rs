@@ -11,6 +11,7 @@ pub(super) const TINY: f32 = f32::from_bits((127 - 110) << 23); // 2^-110
 
 /// What Adam needs beside the element: constant within a step and run.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)] // as in src/kernels/update.cuh
 pub(crate) struct AdamScalars {
     /// 1 - β₁
     pub one_minus_beta1: f32,
@@ -28,6 +29,7 @@ pub(crate) struct AdamScalars {
 
 /// What SGD needs beside the element.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)] // as in src/kernels/update.cuh
 pub(crate) struct SgdScalars {
     pub rate: f32,
     /// μ

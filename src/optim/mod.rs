@@ -55,6 +55,8 @@ mod tests;
 
 pub use clip::{NormAccumulator, clip_factor};
 pub use error::{Problem, SpecError};
+#[cfg(feature = "cuda")]
+pub(crate) use optimizer::Change;
 pub use optimizer::Optimizer;
 pub use schedule::{ScheduleKind, ScheduleSpec};
 pub use spec::{GroupSpec, OptimizerKind, OptimizerSpec, Rule};

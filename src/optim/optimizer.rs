@@ -232,46 +232,46 @@ impl Optimizer {
             if run.frozen {
                 continue;
             }
-            let rate = lr * run.lr_multiplier;
-            let keep = (1.0 - rate * (self.weight_decay * run.decay_multiplier)) as f32;
             let here = part.start - range.start..part.end - range.start;
             let (weights, gradient) = (&mut weights[here.clone()], &gradient[here]);
-            match method {
-                Method::Adam(adam) => {
-                    let scalars = adam.scalars(rate, keep, clip);
+            match (
+                method.change(run, self.weight_decay, lr, clip),
+                &mut *method,
+            ) {
+                (Change::Adam(scalars), Method::Adam(adam)) => {
                     let (m, v) = (&mut adam.m[part.clone()], &mut adam.v[part]);
                     kernel::adam(level, scalars, weights, gradient, m, v);
                 }
-                Method::Sgd => {
-                    let scalars = SgdScalars {
-                        rate: rate as f32,
-                        momentum: 0.0,
-                        keep,
-                        clip,
-                    };
-                    kernel::sgd(level, scalars, weights, gradient);
-                }
-                Method::Momentum {
-                    momentum,
-                    nesterov,
-                    velocity,
-                } => {
-                    let momentum = *momentum as f32;
-                    let scalars = SgdScalars {
-                        rate: rate as f32,
-                        momentum,
-                        keep,
-                        clip,
-                    };
-                    let kernel = if *nesterov {
+                (Change::Sgd(scalars), _) => kernel::sgd(level, scalars, weights, gradient),
+                (Change::Momentum { scalars, nesterov }, Method::Momentum { velocity, .. }) => {
+                    let kernel = if nesterov {
                         kernel::nesterov
                     } else {
                         kernel::momentum
                     };
                     kernel(level, scalars, weights, gradient, &mut velocity[part]);
                 }
+                (change, _) => unreachable!("{change:?} of another method"),
             }
         }
+    }
+
+    /// What an update does to the elements of `range`, which counts as updated: whoever asks
+    /// has it done, here or on another device. Frozen elements are left out.
+    ///
+    /// # Panics
+    /// Where the range lies outside the vector.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn changes(
+        &mut self,
+        range: Range<usize>,
+        lr: f64,
+        clip: f32,
+    ) -> Vec<(Range<usize>, Change)> {
+        self.updated += range.len();
+        let runs = self.runs_of(range).filter(|(run, _)| !run.frozen);
+        let change = |run| self.method.change(run, self.weight_decay, lr, clip);
+        runs.map(|(run, part)| (part, change(run))).collect()
     }
 
     fn runs_of(&self, range: Range<usize>) -> impl Iterator<Item = (&Run, Range<usize>)> {
@@ -283,6 +283,37 @@ impl Optimizer {
     pub(super) fn at_level(mut self, level: Level) -> Optimizer {
         self.level = level;
         self
+    }
+}
+
+/// What an update does to each element of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change {
+    Adam(AdamScalars),
+    Sgd(SgdScalars),
+    Momentum { scalars: SgdScalars, nesterov: bool },
+}
+
+impl Method {
+    fn change(&self, run: &Run, weight_decay: f64, lr: f64, clip: f32) -> Change {
+        let rate = lr * run.lr_multiplier;
+        let keep = (1.0 - rate * (weight_decay * run.decay_multiplier)) as f32;
+        let scalars = |momentum: f64| SgdScalars {
+            rate: rate as f32,
+            momentum: momentum as f32,
+            keep,
+            clip,
+        };
+        match self {
+            Method::Adam(adam) => Change::Adam(adam.scalars(rate, keep, clip)),
+            Method::Sgd => Change::Sgd(scalars(0.0)),
+            Method::Momentum {
+                momentum, nesterov, ..
+            } => Change::Momentum {
+                scalars: scalars(*momentum),
+                nesterov: *nesterov,
+            },
+        }
     }
 }
 

@@ -55,6 +55,16 @@ impl Optimizer {
         }
     }
 
+    /// The same, to be written; in the same order.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn buffers_mut(&mut self) -> Vec<&mut [f32]> {
+        match &mut self.method {
+            Method::Adam(adam) => vec![&mut adam.m[..], &mut adam.v[..]],
+            Method::Sgd => vec![],
+            Method::Momentum { velocity, .. } => vec![&mut velocity[..]],
+        }
+    }
+
     /// The state's numbers by name: counts as they are, floating-point numbers as the
     /// bits of an `f64`.
     pub fn scalars(&self) -> Vec<(&'static str, u64)> {

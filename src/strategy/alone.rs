@@ -26,17 +26,19 @@ pub fn train_alone(
     mut observe: impl FnMut(&TrainState, &Finished),
 ) -> Result<TrainState, StrategyError> {
     let mut replicas = Replicas::of(plan, devices)?;
-    replicas.set_weights(plan, &state.weights)?;
+    state.put(plan, &mut replicas)?;
     let mut round = Partial::default();
     loop {
         let kind = plan.course.kind(&state.course);
         if matches!(kind, Kind::End(_)) {
+            state.settle(plan, Some(&mut replicas))?;
             return Ok(state);
         }
-        plan.clear(&mut round, &kind);
+        plan.clear(&mut round, &kind, replicas.keep_sums());
         let all: Vec<u32> = (0..plan.course.micro_batches(&kind)).collect();
         replicas.compute(plan, &kind, &all, &mut round, &Stop::new())?;
-        let finished = state.finish(plan, Some(&replicas), &round.sum, &round.totals)?;
+        let (sum, totals) = (round.complete(), &round.totals);
+        let finished = state.finish(plan, Some(&mut replicas), sum, totals)?;
         observe(&state, &finished);
     }
 }

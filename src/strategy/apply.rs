@@ -45,11 +45,7 @@ pub(super) fn apply(
     mut publish: impl FnMut(&Block, &[f32]) -> Result<(), StrategyError>,
 ) -> Result<Applied, StrategyError> {
     assert_eq!(sum.len(), weights.len(), "a sum over the whole model");
-    let nominal = u64::from(plan.job.train.global_batch);
-    // Short and masked batches: the sum is over fewer samples than its scale assumed.
-    let correction = totals
-        .correction(nominal)
-        .expect("a sum of no weight isn't applied");
+    let correction = correction(plan, totals);
     let mut gradient = [0.0f32; BLOCK];
 
     let mut gradient_norm = None;
@@ -77,6 +73,13 @@ pub(super) fn apply(
         publish(&block, weights)?;
     }
     Ok(Applied { lr, gradient_norm })
+}
+
+/// Short and masked batches: the sum is over fewer samples than its scale assumed.
+pub(super) fn correction(plan: &Plan, totals: &Totals) -> f64 {
+    let nominal = u64::from(plan.job.train.global_batch);
+    let correction = totals.correction(nominal);
+    correction.expect("a sum of no weight isn't applied")
 }
 
 /// The flat buffer in blocks that don't cross parameters.

@@ -89,6 +89,20 @@ pub enum StrategyError {
         /// What the device says.
         source: candle_core::Error,
     },
+    /// The state on a GPU could not be set, read or updated.
+    #[error("weights and optimizer on the GPU: {source}")]
+    Update {
+        /// What the device says.
+        source: candle_core::Error,
+    },
+    /// A GPU has no room for the model.
+    #[error("the GPU is full: {sizes}; `ebbtide estimate JOB` says what training takes: {source}")]
+    FullOfModel {
+        /// What didn't fit into what.
+        sizes: String,
+        /// What the device says.
+        source: candle_core::Error,
+    },
     /// Two replicas created different variables.
     #[error(
         "replica {replica} has other parameters than the job's model has: the scope has to create \

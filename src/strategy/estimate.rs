@@ -16,9 +16,8 @@ use crate::optim::Rule;
 /// Bytes a parameter of a member at its peak, without the moments of its optimizer:
 /// docs/performance.md, "Memory".
 const MEMBER_BYTES: u64 = 48;
-/// Bytes a parameter on a GPU: weights, the replica's sum, and that sum packed, which at its
-/// largest takes as much again. Gradients have gone by then.
-const GPU_BYTES: u64 = 4 + 8 + 8;
+/// Bytes a parameter on a GPU, without the moments: weights, gradient, the replica's sum.
+const GPU_BYTES: u64 = 4 + 4 + 8;
 /// Bytes a moment of a parameter.
 const MOMENT_BYTES: u64 = 4;
 /// No larger micro-batch is tried.
@@ -101,7 +100,7 @@ impl Plan {
         Ok(Estimate {
             parameters: self.layout.elements() as u64,
             worker_bytes_per_parameter: MEMBER_BYTES + MOMENT_BYTES * moments,
-            gpu_bytes_per_parameter: GPU_BYTES,
+            gpu_bytes_per_parameter: GPU_BYTES + MOMENT_BYTES * moments,
             bytes_per_sample: grown.div_ceil(size - 1),
             tried_micro_batch: size,
         })

@@ -13,6 +13,7 @@ use super::error::{Place, StrategyError};
 use super::partial::Partial;
 use super::plan::Plan;
 use super::replica::Replica;
+use super::summing::Computed;
 use crate::data::Draw;
 use crate::exact::MicroBatch;
 use crate::job::Kind;
@@ -65,12 +66,16 @@ impl Replica {
         let batch = self.batch().map_err(failed)?;
         let context = StepContext::new(seed, step, m);
         let loss = self.model.loss(&batch, &context).map_err(failed)?;
-        let scalars = Scalars::read(&loss, plan, place)?;
+        Scalars::check(&loss, plan, place)?;
         let gradients = self.gradients(&loss.mean, plan, place)?;
 
-        let micro_batch = scalars.micro_batch(m, plan.course.nominal_weight(kind));
-        let summed = self.summing.add(plan, &micro_batch, &gradients, into);
-        summed.map_err(failed)
+        let computed = Computed {
+            index: m,
+            nominal: plan.course.nominal_weight(kind),
+            loss: &loss,
+            gradients: &gradients,
+        };
+        self.summing.add(plan, &computed, into).map_err(failed)
     }
 
     /// One gradient a parameter in layout order; `None` for frozen ones.
@@ -129,8 +134,8 @@ impl Replica {
 }
 
 impl Scalars {
-    /// Reads the scalars of a pass off the device.
-    pub fn read(loss: &Loss, plan: &Plan, place: Place) -> Result<Scalars, StrategyError> {
+    /// Whether the model gave the metrics that it announces.
+    pub fn check(loss: &Loss, plan: &Plan, place: Place) -> Result<(), StrategyError> {
         let expected = plan.factory.metrics();
         if !loss.metrics.iter().map(|(name, _)| name).eq(expected) {
             return Err(StrategyError::Metrics {
@@ -139,18 +144,31 @@ impl Scalars {
                 expected,
             });
         }
+        Ok(())
+    }
+
+    /// The scalars of a pass: mean loss, then the metrics.
+    #[cfg(feature = "cuda")]
+    pub fn tensors(loss: &Loss) -> Vec<&Tensor> {
+        let metrics = loss.metrics.iter().map(|(_, metric)| metric);
+        std::iter::once(&loss.mean).chain(metrics).collect()
+    }
+
+    /// Reads them off the device.
+    pub fn of(loss: &Loss) -> candle_core::Result<Scalars> {
         let number = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.to_scalar::<f64>();
-        let failed = |source| StrategyError::Compute { place, source };
+        let metrics = loss.metrics.iter().map(|(_, metric)| number(metric));
         Ok(Scalars {
             weight: loss.weight,
-            mean_loss: number(&loss.mean).map_err(failed)?,
-            metrics: loss
-                .metrics
-                .iter()
-                .map(|(_, metric)| number(metric))
-                .collect::<candle_core::Result<_>>()
-                .map_err(failed)?,
+            mean_loss: number(&loss.mean)?,
+            metrics: metrics.collect::<candle_core::Result<_>>()?,
         })
+    }
+
+    /// Both.
+    pub fn read(loss: &Loss, plan: &Plan, place: Place) -> Result<Scalars, StrategyError> {
+        Scalars::check(loss, plan, place)?;
+        Scalars::of(loss).map_err(|source| StrategyError::Compute { place, source })
     }
 }
 

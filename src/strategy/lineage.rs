@@ -48,9 +48,11 @@ impl StrategyError {
             StrategyError::Data { .. }
             | StrategyError::Device(_)
             | StrategyError::Full { .. }
+            | StrategyError::FullOfModel { .. }
             | StrategyError::Thread { .. }
             | StrategyError::SetWeights { .. }
-            | StrategyError::Sum { .. } => false,
+            | StrategyError::Sum { .. }
+            | StrategyError::Update { .. } => false,
             StrategyError::Compute { source, .. } => !is_a_gpus(source),
             _ => true,
         }

@@ -24,11 +24,13 @@ use super::heap::keep_freed_memory;
 use super::partial::Partial;
 use super::plan::Plan;
 use super::replica::{Mirror, Replica};
+use super::resident::{Resident, resident};
 use super::summing::summing;
 use crate::data::Gathered;
 use crate::devices::Devices;
 use crate::job::Kind;
 use crate::model::{DynModel, ModelError, ParameterLayout, Variables};
+use crate::optim::Optimizer;
 
 /// Creates a model on each device of a worker with the same initial values.
 ///
@@ -72,8 +74,10 @@ impl MirroredStrategy {
                 return Err(StrategyError::OtherParameters { replica: index });
             }
             let in_order = variables.in_order().into_iter().map(|(_, var)| var);
+            let (summing, sum) = summing(&device);
             replicas.push(Replica {
-                summing: summing(&device),
+                summing,
+                sum,
                 device,
                 model,
                 variables: Mirror(in_order.collect()),
@@ -81,11 +85,13 @@ impl MirroredStrategy {
             });
         }
         let mirrors = replicas.iter().map(|r| r.variables.clone()).collect();
+        let resident = resident(&replicas);
         let mut replicas = replicas.into_iter();
         let first = replicas.next().expect("a list of devices is never empty");
         Ok(Replicas {
             layout: shared_layout.expect("a list of devices is never empty"),
             mirrors,
+            resident,
             first,
             others: (1..)
                 .zip(replicas)
@@ -100,6 +106,8 @@ pub struct Replicas {
     layout: ParameterLayout,
     /// The variables of all replicas, to be set by the optimizer.
     mirrors: Vec<Mirror>,
+    /// The state on their GPUs, if that's where they are.
+    resident: Option<Box<dyn Resident>>,
     /// Computes on the caller's thread: with one replica there is no other.
     first: Replica,
     others: Vec<ReplicaThread>,
@@ -163,6 +171,15 @@ impl Replicas {
         &mut self.first
     }
 
+    /// Whether a sum of theirs may stay where it was summed, if nobody else wants it.
+    pub fn keep_sums(&self) -> bool {
+        self.resident.is_some() && self.count() == 1
+    }
+
+    pub(super) fn resident(&mut self) -> Option<&mut (dyn Resident + 'static)> {
+        self.resident.as_deref_mut()
+    }
+
     /// The parameters of the model.
     pub fn layout(&self) -> &ParameterLayout {
         &self.layout
@@ -171,7 +188,8 @@ impl Replicas {
     /// Computes these micro-batches of a round and adds them to `partial`.
     ///
     /// Blocks until all are computed, or, after `stop`, those that had begun;
-    /// `partial.totals.contributed` says which are in.
+    /// `partial.totals.contributed` says which are in. Of a [resident](Partial::resident)
+    /// partial the sum stays on the replica; once it isn't any more, all of it comes here.
     ///
     /// # Errors
     /// The first that a replica meets; `partial` is of no use then.
@@ -191,6 +209,7 @@ impl Replicas {
             next: AtomicUsize::new(0),
             stop: stop.clone(),
             failed: AtomicBool::new(false),
+            anew: partial.totals.contributed.is_empty(),
             partial: Mutex::new(std::mem::take(partial)),
         });
         for other in &self.others {
@@ -209,23 +228,28 @@ impl Replicas {
         result
     }
 
-    /// Copies flat `weights` into the variables of every replica.
+    /// Copies a state to every replica: flat `weights` into its variables, and to a GPU the
+    /// moments as well.
     ///
     /// # Errors
     /// When a device fails.
     ///
     /// # Panics
     /// When they are those of another model.
-    pub fn set_weights(&self, plan: &Plan, weights: &[f32]) -> Result<(), StrategyError> {
-        assert_eq!(
-            weights.len(),
-            self.layout.elements(),
-            "weights of the model"
-        );
-        for block in blocks(plan) {
-            self.publish(block.parameter, &block.range, &weights[block.range.clone()])?;
+    pub(super) fn put(
+        &mut self,
+        plan: &Plan,
+        weights: &[f32],
+        optimizer: &Optimizer,
+    ) -> Result<(), StrategyError> {
+        let elements = self.layout.elements();
+        assert_eq!(weights.len(), elements, "weights of the model");
+        if let Some(resident) = &mut self.resident {
+            return resident.put(plan, weights, optimizer);
         }
-        self.publish_to_gpus(weights)
+        blocks(plan).try_for_each(|block| {
+            self.publish(block.parameter, &block.range, &weights[block.range.clone()])
+        })
     }
 
     /// Copies a block of new weights, flat elements `range` within one parameter, into the
@@ -236,20 +260,8 @@ impl Replicas {
         range: &std::ops::Range<usize>,
         weights: &[f32],
     ) -> Result<(), StrategyError> {
-        let mut here = self.mirrors.iter().filter(|mirror| !mirror.is_on_gpu());
-        here.try_for_each(|mirror| mirror.write(&self.layout, parameter, range, weights))
-    }
-
-    /// Copies all new weights into the replicas on GPUs, a parameter at a time: a transfer
-    /// has its price.
-    pub(super) fn publish_to_gpus(&self, weights: &[f32]) -> Result<(), StrategyError> {
-        for mirror in self.mirrors.iter().filter(|mirror| mirror.is_on_gpu()) {
-            for (index, parameter) in self.layout.iter().enumerate() {
-                let range = &parameter.range;
-                mirror.write(&self.layout, index, range, &weights[range.clone()])?;
-            }
-        }
-        Ok(())
+        let mut mirrors = self.mirrors.iter();
+        mirrors.try_for_each(|mirror| mirror.write(&self.layout, parameter, range, weights))
     }
 
     /// The flat weights of replica `replica`, read from its device.
@@ -276,6 +288,8 @@ struct Share {
     stop: Stop,
     /// A replica has failed: the others needn't go on.
     failed: AtomicBool,
+    /// Of the round nothing is in any sum yet.
+    anew: bool,
     partial: Mutex<Partial>,
 }
 
@@ -283,7 +297,7 @@ impl Share {
     /// Takes micro-batches until there are none left.
     fn work(&self, replica: &mut Replica) -> Result<(), StrategyError> {
         let failed = |source| StrategyError::Sum { source };
-        replica.summing.begin().map_err(failed)?;
+        replica.summing.begin(self.anew).map_err(failed)?;
         while !self.stop.is_asked() && !self.failed.load(Ordering::Relaxed) {
             let position = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(&m) = self.micro_batches.get(position) else {

@@ -25,6 +25,7 @@
 //! | `apply` | from a complete sum to new weights |
 //! | `state`, `snapshot`, `initial` | weights, optimizer and course: digests, saving, beginning |
 //! | `alone` | a whole run without other workers: the undisturbed reference |
+//! | `resident` | weights and moments on GPUs, and the update there |
 //! | `summing` | where gradients become integers: on the processor or on the replica's GPU |
 //! | `room` | errors that are a GPU's, and what to do about a full one |
 //! | `replica`, `partial`, `heap` | what these are made of |
@@ -47,6 +48,7 @@ mod mirrored;
 mod partial;
 mod plan;
 mod replica;
+mod resident;
 mod room;
 mod snapshot;
 mod state;
@@ -67,5 +69,6 @@ pub use memory::total_memory;
 pub use mirrored::{MirroredStrategy, Replicas, Stop};
 pub use partial::Partial;
 pub use plan::Plan;
+pub use resident::CompleteSum;
 pub use snapshot::{Fork, RestoreError, SavedState};
 pub use state::{ChainedDigest, Finished, TrainState};

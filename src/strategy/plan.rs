@@ -96,15 +96,25 @@ impl Plan {
     }
 
     /// Makes `partial` the sum over no micro-batches of a round, in the memory
-    /// that it has.
-    pub fn clear(&self, partial: &mut Partial, kind: &Kind) {
+    /// that it has; `resident`: on the replica, if it [keeps sums](super::Replicas::keep_sums).
+    pub fn clear(&self, partial: &mut Partial, kind: &Kind, resident: bool) {
+        partial.resident = resident && matches!(kind, Kind::Train { .. });
         let (elements, parameters) = match kind {
+            Kind::Train { .. } if partial.resident => (0, self.layout.len()),
             Kind::Train { .. } => (self.layout.elements(), self.layout.len()),
             Kind::Evaluate { .. } | Kind::End(_) => (0, 0),
         };
         partial.sum.clear();
         partial.sum.resize(elements, 0);
         partial.totals = Totals::new(self.factory.metrics().len(), parameters);
+    }
+
+    /// Makes room for a sum that is on the replica: it comes with the next micro-batches.
+    pub fn want_here(&self, partial: &mut Partial) {
+        if std::mem::take(&mut partial.resident) {
+            partial.sum.clear();
+            partial.sum.resize(self.layout.elements(), 0);
+        }
     }
 }
 

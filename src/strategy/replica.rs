@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, Var, bail};
 
 use super::error::StrategyError;
-use super::summing::Summing;
+use super::summing::{SharedSum, Summing};
 use crate::data::{Gathered, GatheredField};
 use crate::model::{Batch, DynModel, ParameterLayout};
 
@@ -16,6 +16,9 @@ pub struct Replica {
     pub(super) variables: Mirror,
     pub(super) gathered: Gathered,
     pub(super) summing: Box<dyn Summing>,
+    /// What it sums into, where that is on its GPU.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "never there"))]
+    pub(super) sum: Option<SharedSum>,
 }
 
 /// The variables of one replica, in layout order: what the optimizer's result
@@ -24,10 +27,6 @@ pub struct Replica {
 pub(super) struct Mirror(pub Vec<Var>);
 
 impl Mirror {
-    pub fn is_on_gpu(&self) -> bool {
-        self.0.first().is_some_and(|var| var.device().is_cuda())
-    }
-
     /// Copies `weights`, the flat elements `range`, into the variable that they
     /// are part of; `range` lies within parameter `index`.
     pub fn write(
@@ -106,19 +105,5 @@ impl InplaceOp1 for CopyInto<'_> {
             None => bail!("{} values don't fit at {}", self.values.len(), self.offset),
         }
         Ok(())
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, storage: &mut candle_core::CudaStorage, layout: &Layout) -> Result<()> {
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            bail!("a variable is contiguous f32, this one has {layout:?}")
-        };
-        let place = start + self.offset..start + self.offset + self.values.len();
-        if place.end > end {
-            bail!("{} values don't fit at {}", self.values.len(), self.offset)
-        }
-        let device = storage.device.clone();
-        let variable = storage.as_cuda_slice_mut::<f32>()?;
-        device.memcpy_htod(self.values, &mut variable.slice_mut(place))
     }
 }

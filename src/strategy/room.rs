@@ -48,6 +48,17 @@ impl StrategyError {
                     source,
                 }
             }
+            StrategyError::Update { source } if is_full(&source) => {
+                let (free, total) = room(device);
+                let sizes = format!(
+                    "{} of {} MB are free, and weights, sum and optimizer state of {} parameters don't \
+                     fit beside what other processes hold",
+                    free >> 20,
+                    total >> 20,
+                    plan.layout.elements()
+                );
+                StrategyError::FullOfModel { sizes, source }
+            }
             other => other,
         }
     }

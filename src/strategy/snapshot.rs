@@ -152,13 +152,13 @@ impl TrainState {
             .map(|parameter| NamedTensor {
                 name: parameter.name.clone(),
                 shape: parameter.shape.clone(),
-                data: self.weights[parameter.range.clone()].to_vec(),
+                data: self.weights()[parameter.range.clone()].to_vec(),
             })
             .collect()
     }
 
     fn optimizer_where(&self, wanted: impl Fn(&str) -> bool) -> Vec<NamedTensor> {
-        let buffers = self.optimizer.buffers().into_iter();
+        let buffers = self.optimizer().buffers().into_iter();
         let pieces = buffers.flat_map(|(name, values)| pieces(name, values, PIECE_VALUES));
         pieces
             .filter(|(name, _)| wanted(name))
@@ -179,6 +179,7 @@ impl TrainState {
         let mut state = TrainState {
             weights: weights(plan, &snapshot.weights)?,
             optimizer: plan.optimizer(),
+            behind: false,
             course: rest.course.clone(),
             chain: rest.chain()?,
         };
@@ -208,6 +209,7 @@ impl TrainState {
         let mut state = TrainState {
             weights: weights(plan, &snapshot.weights)?,
             optimizer: plan.optimizer(),
+            behind: false,
             course: plan.course.fork(&rest.course)?,
             chain: origin.ok_or_else(|| unreadable("its state digest is no SHA-256"))?,
         };

@@ -25,12 +25,14 @@ impl Plan {
         let variables = Variables::seeded(self.job.seed, &Device::Cpu);
         let refused = |problem: String| self.job.error("model.kind", problem);
         let model = self.factory.build(variables.builder());
+        let (summing, sum) = summing(&Device::Cpu);
         let mut replica = Replica {
             device: Device::Cpu,
             model: model.map_err(|error| refused(error.to_string()))?,
             variables: Mirror(Vec::new()),
             gathered: Gathered::new(),
-            summing: summing(&Device::Cpu),
+            summing,
+            sum,
         };
         let seed = self.job.seed;
         let draw = Draw { seed, epoch: 0 };

@@ -5,6 +5,7 @@
 //! gradient, an update, a copy of it for a checkpoint) is done here, in the
 //! order in which it was asked for.
 
+mod computing;
 mod saving;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +25,7 @@ use crate::checkpoint::RunStore;
 use crate::exact::{SumDigest, Totals};
 use crate::job::Kind;
 use crate::job::course::{Decision, StopReason};
-use crate::strategy::{Devices, Partial, Plan, Replicas, Stop, TrainState};
+use crate::strategy::{CompleteSum, Devices, Partial, Plan, Replicas, Stop, TrainState};
 use crate::world::member::{Next, Task};
 use crate::world::{Generation, Round, WorkerId};
 
@@ -38,13 +39,18 @@ pub(super) enum Ask {
         task: Task,
         micro_batches: Vec<u32>,
         fresh: bool,
+        /// Nobody but us is going to read the sum.
+        ours: bool,
         partial: Box<Partial>,
         stop: Stop,
     },
     Apply {
         task: Task,
-        sum: Vec<i64>,
+        /// `None`: it stayed where it was summed.
+        sum: Option<Vec<i64>>,
         totals: Box<Totals>,
+        /// Nobody but us is going to read the sum.
+        ours: bool,
     },
     Save {
         last: bool,
@@ -77,7 +83,7 @@ pub(super) enum Answer {
     },
     Applied {
         task: Task,
-        sum: Vec<i64>,
+        sum: Option<Vec<i64>>,
         done: Box<Done>,
     },
     /// The job can't go on.
@@ -225,13 +231,26 @@ impl Worker {
                 task,
                 micro_batches,
                 fresh,
-                partial,
+                ours,
+                mut partial,
                 stop,
             } => {
-                self.compute(task, &micro_batches, fresh, partial, &stop)?;
+                self.prepare(&mut partial, fresh, ours)?;
+                self.compute(task, &micro_batches, partial, &stop)?;
                 Ok(None)
             }
-            Ask::Apply { task, sum, totals } => self.apply(task, sum, &totals).map(Some),
+            Ask::Apply {
+                task,
+                sum,
+                totals,
+                ours,
+            } => {
+                let sum = match sum {
+                    None if !ours => Some(self.fetch(&totals)?),
+                    sum => sum,
+                };
+                self.apply(task, sum, &totals).map(Some)
+            }
             Ask::Save { last, generation } => {
                 self.save(last, generation, None)?;
                 Ok(None)
@@ -261,8 +280,8 @@ impl Worker {
         if let (None, Some(devices)) = (&self.replicas, &self.devices) {
             self.replicas = Some(Replicas::of(&self.plan, devices)?);
         }
-        if let Some(replicas) = &self.replicas {
-            replicas.set_weights(&self.plan, &state.weights)?;
+        if let Some(replicas) = &mut self.replicas {
+            state.put(&self.plan, replicas)?;
         }
         let round = Round(state.course.round);
         let next = self.next(&state);
@@ -314,59 +333,26 @@ impl Worker {
         }
     }
 
-    fn compute(
+    fn apply(
         &mut self,
         task: Task,
-        micro_batches: &[u32],
-        fresh: bool,
-        mut partial: Box<Partial>,
-        stop: &Stop,
-    ) -> Result<(), EngineError> {
-        let (Some(replicas), Some(state)) = (&mut self.replicas, &self.state) else {
-            return Err(EngineError::NoState);
-        };
-        let kind = self.plan.course.kind(&state.course);
-        if fresh {
-            self.plan.clear(&mut partial, &kind);
-        }
-        let began = Instant::now();
-        if let Some(pace) = self.faults.pace() {
-            for m in micro_batches {
-                let began = Instant::now();
-                replicas.compute(&self.plan, &kind, &[*m], &mut partial, stop)?;
-                pace.wait(began, stop);
-            }
-        } else if self.faults.wants(Point::Compute, &kind) {
-            // The fault strikes in the middle of the share.
-            let (first, rest) = micro_batches.split_at(micro_batches.len().min(1));
-            replicas.compute(&self.plan, &kind, first, &mut partial, stop)?;
-            self.faults.reached(Point::Compute, &kind);
-            replicas.compute(&self.plan, &kind, rest, &mut partial, stop)?;
-        } else {
-            replicas.compute(&self.plan, &kind, micro_batches, &mut partial, stop)?;
-        }
-        let took = began.elapsed();
-        let say = Arc::clone(&self.say);
-        self.faults.computed(&kind, stop, move || {
-            say(Answer::Computed {
-                task,
-                partial,
-                took,
-            });
-        });
-        Ok(())
-    }
-
-    fn apply(&mut self, task: Task, sum: Vec<i64>, totals: &Totals) -> Result<Answer, EngineError> {
+        sum: Option<Vec<i64>>,
+        totals: &Totals,
+    ) -> Result<Answer, EngineError> {
         let Some(state) = &mut self.state else {
             return Err(EngineError::NoState);
         };
         let kind = self.plan.course.kind(&state.course);
         let began = Instant::now();
         self.faults.reached(Point::Apply, &kind);
-        let finished = state.finish(&self.plan, self.replicas.as_ref(), &sum, totals)?;
+        let complete = match &sum {
+            Some(sum) => CompleteSum::Here(sum),
+            None => CompleteSum::OnReplica,
+        };
+        let finished = state.finish(&self.plan, self.replicas.as_mut(), complete, totals)?;
         if self.faults.flips(&kind) {
-            let weight = &mut state.weights[0];
+            state.settle(&self.plan, self.replicas.as_mut())?;
+            let weight = &mut state.weights_mut()[0];
             *weight = f32::from_bits(weight.to_bits() ^ 1 << 20);
         }
         self.rounded.add(totals);

@@ -181,7 +181,9 @@ impl StandIn {
                         took: Duration::ZERO,
                     }
                 }
-                Ask::Apply { task, sum, totals } => {
+                Ask::Apply {
+                    task, sum, totals, ..
+                } => {
                     self.took.push(self.ready.elapsed());
                     let round = self.took.len() as u64;
                     assert_eq!(totals.contributed.len() as u32, self.members);

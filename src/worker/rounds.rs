@@ -181,10 +181,10 @@ impl Rounds {
         )
     }
 
-    /// The only member's partial is the sum.
-    pub fn take_partial(&mut self) -> (Vec<i64>, Totals) {
+    /// The only member's partial is the sum; `None` where it stayed with the replica.
+    pub fn take_partial(&mut self) -> (Option<Vec<i64>>, Totals) {
         let partial = std::mem::take(&mut self.partial);
-        (partial.sum, partial.totals)
+        ((!partial.resident).then_some(partial.sum), partial.totals)
     }
 
     /// A sum of this shape, over so many micro-batches, that came whole.

@@ -111,8 +111,8 @@ impl Stage {
         let url = folder.checkpoints();
         let (state, from) =
             beginning(&plan, url.as_deref(), question.step, past.parent_step).await?;
-        let replicas = Replicas::of(&plan, &Devices::cpu(1))?;
-        replicas.set_weights(&plan, &state.weights)?;
+        let mut replicas = Replicas::of(&plan, &Devices::cpu(1))?;
+        state.put(&plan, &mut replicas)?;
         let figures = Replay::new(&plan, &state, question.step, from);
         Ok(Stage {
             logged: folder.steps()?,
@@ -148,7 +148,7 @@ impl Stage {
     /// The whole sum of a round.
     fn round(&mut self, kind: &Kind) -> Result<Partial, ReplayError> {
         let mut round = Partial::default();
-        self.plan.clear(&mut round, kind);
+        self.plan.clear(&mut round, kind, false);
         let all: Vec<u32> = (0..self.plan.course.micro_batches(kind)).collect();
         let stop = Stop::new();
         self.replicas
@@ -163,10 +163,9 @@ impl Stage {
         round: &Partial,
         watch: &mut dyn Watch,
     ) -> Result<Option<f64>, ReplayError> {
-        let (sum, totals) = (&round.sum, &round.totals);
-        let finished = self
-            .state
-            .finish(&self.plan, Some(&self.replicas), sum, totals)?;
+        let (sum, totals) = (round.complete(), &round.totals);
+        let replicas = Some(&mut self.replicas);
+        let finished = self.state.finish(&self.plan, replicas, sum, totals)?;
         if let (Kind::Train { step, .. }, Some(here)) = (kind, finished.sum) {
             let logged = self.logged.get(*step as usize).copied().flatten();
             let figures = &mut self.figures;
@@ -190,7 +189,7 @@ impl Stage {
     fn look(&mut self, question: &Question, watch: &mut dyn Watch) -> Result<(), ReplayError> {
         let kind = self.plan.course.kind(&self.state.course);
         let plan = Arc::clone(&self.plan);
-        let before = self.state.weights.clone();
+        let before = self.state.weights().to_vec();
         for m in 0..plan.course.micro_batches(&kind) {
             if question.micro_batch.is_some_and(|only| only != m) {
                 continue;
@@ -234,7 +233,7 @@ impl Stage {
                 plan.is_trained(index)
                     .then(|| Values::of(&gradient[ranges[index].clone()]))
             };
-            let after = self.figures.lr.map(|_| self.state.weights.as_slice());
+            let after = self.figures.lr.map(|_| self.state.weights());
             self.figures.parameters = ParameterRow::all(&plan, &before, after, of);
         }
         Ok(())

@@ -1,7 +1,10 @@
 //! Fixed point and packing.
 
 use super::*;
-use crate::exact::{BLOCK, FixedPoint, Inspection, Rounding, bodies_len, pack, unpack_add_parts};
+use crate::exact::{
+    BLOCK, FixedPoint, Inspection, MicroBatch, Rounding, SumHash, Totals, Verdict, bodies_len,
+    pack, unpack_add_parts,
+};
 
 /// As many threads as there are elements, fewer, and more.
 const GRIDS: [(u32, u32); 3] = [(1, 32), (3, 64), (101, 32)];
@@ -62,18 +65,23 @@ fn gradients_are_rounded_and_summed_alike() {
                 buffer(&gradient),
                 scalar(gradient.len() as u64),
                 scalar(fixed.factor(scale)),
+                buffer(&[0u64]),
                 buffer(&sum),
                 buffer(&[5u64, 7]),
             ];
             machine.run("accumulate", blocks, threads, &mut arguments);
+            assert_eq!(values::<i64>(&arguments[4]), sum, "refused");
+            assert_eq!(values::<u64>(&arguments[5]), [5, 7], "refused");
+            arguments[3] = buffer(&[1u64]);
+            machine.run("accumulate", blocks, threads, &mut arguments);
             let expected = fixed.accumulate(&gradient, scale, &mut sum);
             assert_eq!(
-                values::<i64>(&arguments[3]),
+                values::<i64>(&arguments[4]),
                 sum,
                 "{bits} bits on {}",
                 machine.name()
             );
-            let counts = values::<u64>(&arguments[4]);
+            let counts = values::<u64>(&arguments[5]);
             let found = Rounding {
                 nonzero: counts[0] - 5,
                 to_zero: counts[1] - 7,
@@ -173,4 +181,92 @@ fn packed(machine: &dyn Machine, sum: &[i64]) -> Vec<u8> {
     );
     bytes.extend(&bodies[..len]);
     bytes
+}
+
+#[test]
+fn a_micro_batch_is_judged_alike() {
+    on_each_machine(|machine| {
+        let limit = (1u64 << 19) as f64;
+        let loss = [
+            0.5,
+            -3.0,
+            f64::NAN,
+            f64::INFINITY,
+            limit,
+            limit * 3.0,
+            2.9999 * limit,
+        ];
+        let inspections = [[0u64; 4], [0, 0, 0, 1], [1, 0, 0, 0]];
+        for (loss, counts) in loss.iter().flat_map(|l| inspections.map(|c| (*l, c))) {
+            for metric in [0.25, f64::NAN] {
+                let micro_batch = MicroBatch {
+                    index: 3,
+                    weight: 5,
+                    nominal: 15,
+                    mean_loss: loss,
+                    metrics: &[metric],
+                };
+                let [a, b] = [0, 2].map(|at| Inspection {
+                    non_finite: counts[at],
+                    out_of_range: counts[at + 1],
+                });
+                let verdict = Totals::new(1, 2).add_micro_batch(&micro_batch, &[a, b]);
+                let scalars = [loss.to_bits(), metric.to_bits(), 7];
+                let mut arguments = [
+                    buffer(&[&counts[..], &scalars].concat()),
+                    scalar(4u64),
+                    scalar(2u64),
+                    scalar(micro_batch.scale()),
+                ];
+                machine.run("judge", 1, 32, &mut arguments);
+                let found = values::<u64>(&arguments[0])[6];
+                assert_eq!(found == 1, verdict == Verdict::Clean, "{micro_batch:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_sum_has_the_same_name_everywhere() {
+    on_each_machine(|machine| {
+        for lens in [
+            &[1usize][..],
+            &[4096, 4096, 17],
+            &[31, 32, 33, 1000, 2],
+            &[5; 100],
+        ] {
+            let mut starts = vec![0u64];
+            for len in lens {
+                starts.push(starts[starts.len() - 1] + *len as u64);
+            }
+            let all = starts[lens.len()] as usize;
+            let sum: Vec<i64> = (0..all).map(|i| draw("named", i) as i64).collect();
+            let mut expected = SumHash::new();
+            for piece in starts.windows(2) {
+                expected.add(&sum[piece[0] as usize..piece[1] as usize]);
+            }
+            let pieces = scalar(lens.len() as u64);
+            let mut arguments = [
+                buffer(&sum),
+                buffer(&starts),
+                pieces.clone(),
+                buffer(&vec![0u64; 32 * lens.len()]),
+            ];
+            machine.run("name_pieces", 3, 64, &mut arguments);
+            let [_, starts, _, lanes] = arguments;
+            for threads in [32, 96] {
+                let mut arguments = [
+                    lanes.clone(),
+                    starts.clone(),
+                    pieces.clone(),
+                    buffer(&[0u64; 32]),
+                ];
+                machine.run("name_whole", 1, threads, &mut arguments);
+                let lanes: Vec<u64> = values(&arguments[3]);
+                let found = SumHash::of_lanes(lanes.try_into().unwrap());
+                let totals = Totals::new(0, 0);
+                assert_eq!(found.finish(&totals), expected.finish(&totals), "{lens:?}");
+            }
+        }
+    });
 }

@@ -8,6 +8,7 @@ use candle_nn::Init;
 use candle_nn::init::DEFAULT_KAIMING_NORMAL;
 
 use super::super::DeviceSum;
+use super::super::sum::{Found, UNDER_WAY};
 use super::*;
 use crate::exact::{FixedPoint, Inspection, Rounding};
 use crate::model::init::glorot_uniform;
@@ -31,13 +32,15 @@ const RANGES: [Range<usize>; 3] = [0..1100, 1100..1200, 1200..1201];
 fn a_gpu_sums_micro_batches_as_the_processor_does() {
     let Some(device) = gpu() else { return };
     let fixed = FixedPoint::new(36).unwrap();
-    let mut there = DeviceSum::new(device.as_cuda_device().unwrap(), 1201, 3).unwrap();
+    let gpu = device.as_cuda_device().unwrap();
+    let mut there = DeviceSum::new(gpu, 1201, 3, 1).unwrap();
+    let loss = Tensor::new(0.5f32, &device).unwrap();
     for round in 0..2 {
         let mut sum = vec![5i64; 1201];
         let mut expected = sum.clone();
         let mut rounded = [Rounding::default(); 3];
-        for m in 0..4 {
-            let scale = 1.0 / f64::from(m + 3);
+        for m in 0..2 * UNDER_WAY {
+            let scale = 1.0 / (m + 3) as f64;
             let name = format!("{round}.{m}");
             let long = gradients(&name, 1100, 4);
             let short = gradients(&name, 1, 4);
@@ -47,19 +50,34 @@ fn a_gpu_sums_micro_batches_as_the_processor_does() {
                 (None, RANGES[1].clone()),
                 (Some(&tensors[1]), RANGES[2].clone()),
             ];
-            let factor = fixed.factor(scale);
-            let clean = there.inspect(&places, factor).unwrap();
-            assert_eq!(clean, [Inspection::default(); 3]);
-            there.accumulate(&places, factor).unwrap();
+            if there.is_full() {
+                assert!(m >= UNDER_WAY);
+                assert!(there.found().unwrap().unwrap().added);
+            }
+            there
+                .add(&places, &[&loss], (scale, fixed.factor(scale)))
+                .unwrap();
             for (index, gradient) in [(0, &long), (2, &short)] {
                 let of = fixed.accumulate(gradient, scale, &mut expected[RANGES[index].clone()]);
                 rounded[index].nonzero += of.nonzero;
                 rounded[index].to_zero += of.to_zero;
             }
         }
-        let taken = there.take(|packed| packed.add_to(&mut sum)).unwrap();
+        for _ in 0..UNDER_WAY {
+            let clean = Found {
+                inspections: vec![Inspection::default(); 3],
+                scalars: vec![0.5],
+                added: true,
+            };
+            assert_eq!(there.found().unwrap(), Some(clean));
+        }
+        assert_eq!(there.found().unwrap(), None);
+        assert_eq!(there.rounded().unwrap(), rounded, "round {round}");
+        there
+            .take(|part, packed| packed.add_to(&mut sum[part]))
+            .unwrap();
         assert_eq!(sum, expected, "round {round}");
-        assert_eq!(taken, rounded, "round {round}");
+        assert!(there.is_empty());
     }
 }
 
@@ -69,17 +87,35 @@ fn a_gpu_finds_what_cannot_be_summed() {
     let fixed = FixedPoint::new(36).unwrap();
     let odd = any_floats("odd", 1100);
     let tensor = Tensor::new(&odd[..], &device).unwrap();
-    let mut there = DeviceSum::new(device.as_cuda_device().unwrap(), 1201, 3).unwrap();
+    let gpu = device.as_cuda_device().unwrap();
+    let mut there = DeviceSum::new(gpu, 1201, 3, 1).unwrap();
     let places = [
         (Some(&tensor), RANGES[0].clone()),
         (None, RANGES[1].clone()),
         (None, RANGES[2].clone()),
     ];
-    for _ in 0..2 {
-        let found = there.inspect(&places, fixed.factor(1.0)).unwrap();
-        let none = Inspection::default();
-        assert_eq!(found, [fixed.inspect(&odd, 1.0), none, none]);
+    let none = Inspection::default();
+    for (loss, odd_too) in [(0.5, true), (f32::NAN, false)] {
+        let scalar = Tensor::new(loss, &device).unwrap();
+        let places = if odd_too { &places[..] } else { &[] };
+        there
+            .add(places, &[&scalar], (1.0, fixed.factor(1.0)))
+            .unwrap();
+        let found = there.found().unwrap().unwrap();
+        let of = if odd_too {
+            fixed.inspect(&odd, 1.0)
+        } else {
+            none
+        };
+        assert_eq!(found.inspections, [of, none, none]);
+        assert_eq!(found.scalars[0].to_bits(), f64::from(loss).to_bits());
+        assert!(!found.added);
     }
+    let mut sum = vec![0i64; 1201];
+    there
+        .take(|part, packed| packed.add_to(&mut sum[part]))
+        .unwrap();
+    assert_eq!(sum, [0; 1201], "nothing of them is in the sum");
 }
 
 #[test]

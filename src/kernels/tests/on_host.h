@@ -90,7 +90,8 @@ static void launch_all(void (*kernel)(A...), unsigned blocks, unsigned threads, 
 #define A_KERNEL(k) \
     {#k, [](unsigned blocks, unsigned threads, void **arguments) { launch_all(k, blocks, threads, arguments); }, parameters(k)}
 static const std::vector<Kernel> kernels = {
-    A_KERNEL(inspect),      A_KERNEL(accumulate),   A_KERNEL(from_sum),    A_KERNEL(pack_widths), A_KERNEL(pack_offsets),
-    A_KERNEL(pack_bodies),  A_KERNEL(squares),      A_KERNEL(adam),        A_KERNEL(sgd),         A_KERNEL(momentum),
-    A_KERNEL(dropout_mask), A_KERNEL(fill_uniform), A_KERNEL(fill_normal),
+    A_KERNEL(inspect),     A_KERNEL(keep_scalar),  A_KERNEL(judge),        A_KERNEL(accumulate),   A_KERNEL(from_sum),
+    A_KERNEL(pack_widths), A_KERNEL(pack_offsets), A_KERNEL(pack_bodies),  A_KERNEL(squares),      A_KERNEL(name_pieces),
+    A_KERNEL(name_whole),  A_KERNEL(adam),         A_KERNEL(sgd),          A_KERNEL(momentum),     A_KERNEL(dropout_mask),
+    A_KERNEL(fill_uniform), A_KERNEL(fill_normal),
 };

@@ -66,6 +66,7 @@ fn adam_updates_alike() {
             ];
             machine.run("adam", 3, 64, &mut arguments);
             kernel::adam(Level::best(), s, &mut weights, &gradient, &mut m, &mut v);
+            assert_eq!(values::<i64>(&arguments[0]), [0; LEN], "taken");
             assert_same(machine, "weight", &values(&arguments[4]), &weights);
             assert_same(machine, "first moment", &values(&arguments[5]), &m);
             assert_same(machine, "second moment", &values(&arguments[6]), &v);
@@ -138,13 +139,11 @@ fn the_norm_is_summed_in_the_same_order() {
                 buffer(&vec![0f64; blocks]),
             ];
             machine.run("squares", blocks as u32, 16, &mut arguments);
-            let total = values::<f64>(&arguments[3])
-                .iter()
-                .fold(0.0, |sum, block| sum + block);
+            let found = NormAccumulator::of_blocks(&values::<f64>(&arguments[3]));
             let mut norm = NormAccumulator::new();
             norm.add(&gradient[..len]);
             assert_eq!(
-                total.sqrt().to_bits(),
+                found.norm().to_bits(),
                 norm.norm().to_bits(),
                 "{len} elements"
             );

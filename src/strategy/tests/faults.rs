@@ -24,7 +24,7 @@ fn a_parameter_without_a_gradient_is_named_unless_it_is_frozen() {
     let round = round.unwrap();
     assert_eq!(round.sum[0], 0);
     state
-        .finish(&plan, None, &round.sum, &round.totals)
+        .finish(&plan, None, round.complete(), &round.totals)
         .unwrap();
     assert_eq!(state.weights[0], 0.0);
     assert_ne!(state.weights[1], 0.0);

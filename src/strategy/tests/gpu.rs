@@ -2,11 +2,11 @@
 
 use std::sync::Mutex;
 
-use super::super::summing::summing;
+use super::super::summing::Computed;
 use super::mnist::MNIST;
 use super::*;
 use crate::devices::{Asked, found};
-use crate::exact::{MicroBatch, Verdict};
+use crate::model::Loss;
 use crate::numerics::philox::{Key, fill_normal};
 
 /// The first GPU, if there is one.
@@ -29,59 +29,139 @@ fn bits(weights: &[f32]) -> Vec<u32> {
 fn a_gpu_replica_begins_with_the_processors_weights_and_takes_new_ones() {
     let Some(devices) = gpu() else { return };
     let plan = plan(MNIST, &[]);
-    let state = TrainState::initial(&plan).unwrap();
-    let replicas = Replicas::of(&plan, &devices).unwrap();
-    assert_eq!(bits(&replicas.weights(0).unwrap()), bits(&state.weights));
-    let new: Vec<f32> = state.weights.iter().map(|weight| weight + 1.0).collect();
-    replicas.set_weights(&plan, &new).unwrap();
-    assert_eq!(bits(&replicas.weights(0).unwrap()), bits(&new));
+    let mut state = TrainState::initial(&plan).unwrap();
+    let mut replicas = Replicas::of(&plan, &devices).unwrap();
+    assert_eq!(bits(&replicas.weights(0).unwrap()), bits(state.weights()));
+    state.weights_mut().iter_mut().for_each(|w| *w += 1.0);
+    state.put(&plan, &mut replicas).unwrap();
+    assert_eq!(bits(&replicas.weights(0).unwrap()), bits(state.weights()));
 }
 
+/// Whose micro-batches hold what can't be summed, and where the sum of a round is to be: whether
+/// it stays on the GPU in its first and in its second share.
+struct Round {
+    odd: &'static [(u32, f32)],
+    stays: [bool; 2],
+    skipped: bool,
+}
+
+const ROUNDS: [Round; 6] = [
+    // Only ours from beginning to end.
+    Round {
+        odd: &[],
+        stays: [true, true],
+        skipped: false,
+    },
+    // Others read it.
+    Round {
+        odd: &[],
+        stays: [false, false],
+        skipped: false,
+    },
+    // Others come in the middle of it.
+    Round {
+        odd: &[],
+        stays: [true, false],
+        skipped: false,
+    },
+    // A step that isn't applied, here and there.
+    Round {
+        odd: &[(1, f32::NAN)],
+        stays: [true, true],
+        skipped: true,
+    },
+    Round {
+        odd: &[(0, 1e30), (3, f32::INFINITY)],
+        stays: [true, false],
+        skipped: true,
+    },
+    Round {
+        odd: &[],
+        stays: [true, true],
+        skipped: false,
+    },
+];
+
 #[test]
-fn a_gpu_sums_a_share_as_the_processor_does() {
+fn a_gpu_sums_names_and_updates_as_the_processor_does() {
     let Some(devices) = gpu() else { return };
-    let plan = plan(MNIST, &[]);
-    let there = devices.as_slice()[0].open().unwrap();
-    let on = |device: &candle_core::Device| -> Partial {
-        let mut summing = summing(device);
-        let mut partial = Partial::default();
-        let kind = plan.course.kind(&plan.course.start());
-        plan.clear(&mut partial, &kind);
-        let partial = Mutex::new(partial);
-        for share in 0..2 {
-            summing.begin().unwrap();
-            for m in 0..3 {
-                let index = 3 * share + m;
-                let odd = (m == 1).then_some([f32::NAN, 1e30][share as usize]);
-                let gradients = gradients(&plan, index, odd, device);
-                let micro_batch = MicroBatch {
-                    index,
-                    weight: 16,
-                    nominal: 96,
-                    mean_loss: 0.5,
-                    metrics: &[0.25],
-                };
-                let added = summing.add(&plan, &micro_batch, &gradients, &partial);
-                added.unwrap();
-            }
-            summing.finish(&partial).unwrap();
+    for optimizer in [
+        &["optimizer.kind=\"adamw\"", "optimizer.clip_norm=0.5"][..],
+        &["optimizer.kind=\"sgd\"", "optimizer.momentum=0.9"],
+        &["optimizer.kind=\"sgd\"", "optimizer.lr=0.5"],
+        &["optimizer.groups=[{pattern=\"dense_0.*\", frozen=true}]"],
+    ] {
+        let plan = plan(MNIST, &[optimizer, &["model.hidden=[8]"]].concat());
+        let processor = Devices::cpu(1);
+        let [mut here, mut there] = [&processor, &devices].map(|devices| {
+            let state = TrainState::initial(&plan).unwrap();
+            let mut replicas = Replicas::of(&plan, devices).unwrap();
+            state.put(&plan, &mut replicas).unwrap();
+            (state, replicas)
+        });
+        assert!(there.1.keep_sums() && !here.1.keep_sums());
+        for (index, round) in ROUNDS.iter().enumerate() {
+            let [expected, found] =
+                [&mut here, &mut there].map(|side| side_by_side(&plan, index, round, side));
+            assert_eq!(expected, found, "round {index} with {optimizer:?}");
+            assert_eq!(expected.0.applied.is_none(), round.skipped);
         }
-        partial.into_inner().unwrap()
-    };
-    let (here, there) = (on(&candle_core::Device::Cpu), on(&there));
-    assert_eq!(
-        here.totals.weight,
-        64,
-        "{:?} contributed zeros",
-        Verdict::NonFinite
-    );
-    assert!(
-        here.totals
-            .parameters
-            .iter()
-            .any(|counts| counts.out_of_range == 1)
-    );
-    assert_eq!(here, there);
+        let (state, replicas) = &mut there;
+        state.settle(&plan, Some(replicas)).unwrap();
+        assert_eq!(state.digest(&plan), here.0.digest(&plan), "{optimizer:?}");
+        assert_eq!(bits(&replicas.weights(0).unwrap()), bits(state.weights()));
+        let saved = (state.save(&plan), here.0.save(&plan));
+        assert_eq!(saved.0, saved.1);
+    }
+}
+
+/// A round on one side: what it came to, and its totals.
+fn side_by_side(
+    plan: &Plan,
+    index: usize,
+    round: &Round,
+    (state, replicas): &mut (TrainState, Replicas),
+) -> (Finished, crate::exact::Totals) {
+    let kind = plan.course.kind(&state.course);
+    let mut partial = Partial::default();
+    let keeps = replicas.keep_sums();
+    plan.clear(&mut partial, &kind, keeps && round.stays[0]);
+    for (share, stays) in round.stays.iter().enumerate() {
+        if !stays {
+            plan.want_here(&mut partial);
+        }
+        let replica = replicas.first_replica();
+        replica.summing.begin(share == 0).unwrap();
+        let into = Mutex::new(std::mem::take(&mut partial));
+        // More than may be under way at a time.
+        let half = plan.course.micro_batches(&kind) / 2;
+        for m in share as u32 * half..(share as u32 + 1) * half {
+            let odd = round
+                .odd
+                .iter()
+                .find(|(of, _)| *of == m)
+                .map(|(_, odd)| *odd);
+            let device = replica.device.clone();
+            let scalar = |value: f32| Tensor::new(value, &device).unwrap();
+            let computed = Computed {
+                index: m,
+                nominal: plan.course.nominal_weight(&kind),
+                loss: &Loss {
+                    mean: scalar(0.5 + m as f32),
+                    weight: 16,
+                    metrics: vec![("accuracy", scalar(0.25))],
+                },
+                gradients: &gradients(plan, 100 * index as u32 + m, odd, &device),
+            };
+            replica.summing.add(plan, &computed, &into).unwrap();
+        }
+        replica.summing.finish(&into).unwrap();
+        partial = into.into_inner().unwrap();
+    }
+    assert_eq!(partial.resident, keeps && round.stays[1]);
+    let totals = partial.totals.clone();
+    let finished = state.finish(plan, Some(replicas), partial.complete(), &totals);
+    (finished.unwrap(), totals)
 }
 
 /// Of a micro-batch, with `odd` as the last value.
@@ -91,14 +171,16 @@ fn gradients(
     odd: Option<f32>,
     device: &candle_core::Device,
 ) -> Vec<Option<Tensor>> {
-    let of = |parameter: &crate::model::Parameter| {
+    let of = |(index, parameter): (usize, &crate::model::Parameter)| {
         let mut values = vec![0.0; parameter.range.len()];
         let key = Key::derive(u64::from(m), "gradient", &[parameter.name.as_bytes()]);
         fill_normal(key, 0, &mut values);
+        values.iter_mut().for_each(|value| *value *= 1e-2);
         if let (Some(odd), Some(last)) = (odd, values.last_mut()) {
             *last = odd;
         }
-        Some(Tensor::from_vec(values, &parameter.shape[..], device).unwrap())
+        let tensor = Tensor::from_vec(values, &parameter.shape[..], device);
+        plan.is_trained(index).then(|| tensor.unwrap())
     };
-    plan.layout.iter().map(of).collect()
+    plan.layout.iter().enumerate().map(of).collect()
 }

@@ -145,9 +145,9 @@ fn plan(text: &str, overrides: &[&str]) -> Arc<Plan> {
 pub fn whole_round(plan: &Arc<Plan>, state: &TrainState) -> (Kind, Result<Partial, StrategyError>) {
     let kind = plan.course.kind(&state.course);
     let mut replicas = Replicas::of(plan, &Devices::cpu(1)).unwrap();
-    replicas.set_weights(plan, &state.weights).unwrap();
+    state.put(plan, &mut replicas).unwrap();
     let mut partial = Partial::default();
-    plan.clear(&mut partial, &kind);
+    plan.clear(&mut partial, &kind, false);
     let all: Vec<u32> = (0..plan.course.micro_batches(&kind)).collect();
     let result = replicas.compute(plan, &kind, &all, &mut partial, &Stop::new());
     (kind, result.map(|()| partial))

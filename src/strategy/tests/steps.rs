@@ -36,7 +36,7 @@ fn a_step_is_plain_gradient_descent_also_where_the_batch_is_short() {
         let (_, round) = whole_round(&plan, &state);
         let round = round.unwrap();
         let finished = state
-            .finish(&plan, None, &round.sum, &round.totals)
+            .finish(&plan, None, round.complete(), &round.totals)
             .unwrap();
         assert_eq!(finished.applied.unwrap().lr, 0.5);
         let (gw, gb) = mean_gradient(&plan, step, w, b);
@@ -57,9 +57,10 @@ fn a_step_is_plain_gradient_descent_also_where_the_batch_is_short() {
 #[test]
 fn new_weights_stand_in_every_replica() {
     let plan = line(&[]);
-    let state = TrainState::initial(&plan).unwrap();
+    let mut state = TrainState::initial(&plan).unwrap();
     let mut replicas = Replicas::of(&plan, &Devices::cpu(3)).unwrap();
-    replicas.set_weights(&plan, &[0.25, -4.0]).unwrap();
+    state.weights_mut().copy_from_slice(&[0.25, -4.0]);
+    state.put(&plan, &mut replicas).unwrap();
     for replica in 0..3 {
         assert_eq!(replicas.weights(replica).unwrap(), [0.25, -4.0]);
     }
@@ -69,12 +70,12 @@ fn new_weights_stand_in_every_replica() {
     };
     let kind = plan.course.kind(&state.course);
     let mut round = Partial::default();
-    plan.clear(&mut round, &kind);
+    plan.clear(&mut round, &kind, false);
     replicas
         .compute(&plan, &kind, &[0, 1], &mut round, &Stop::new())
         .unwrap();
     state
-        .finish(&plan, Some(&replicas), &round.sum, &round.totals)
+        .finish(&plan, Some(&mut replicas), round.complete(), &round.totals)
         .unwrap();
     assert_ne!(state.weights, [0.25, -4.0]);
     for replica in 0..3 {
@@ -103,10 +104,10 @@ fn any_partition_merged_in_any_order_is_the_same_sum() {
         let mut order = [0, 1, 2, 3];
         order.sort_by_key(|&share| draw(100 + share as u64));
         let mut merged = Partial::default();
-        plan.clear(&mut merged, &kind);
+        plan.clear(&mut merged, &kind, false);
         for share in order {
             let mut partial = Partial::default();
-            plan.clear(&mut partial, &kind);
+            plan.clear(&mut partial, &kind, false);
             let share = &shares[share];
             replicas
                 .compute(&plan, &kind, share, &mut partial, &Stop::new())
@@ -125,7 +126,7 @@ fn a_stopped_computation_holds_whole_micro_batches_and_can_go_on() {
     let (kind, whole) = whole_round(&plan, &state);
     let mut replicas = Replicas::of(&plan, &Devices::cpu(2)).unwrap();
     let mut partial = Partial::default();
-    plan.clear(&mut partial, &kind);
+    plan.clear(&mut partial, &kind, false);
     let stop = Stop::new();
     stop.stop();
     replicas
@@ -165,7 +166,7 @@ fn the_gradient_norm_is_measured_where_the_job_clips() {
     let (_, round) = whole_round(&plan, &state);
     let round = round.unwrap();
     let applied = state
-        .finish(&plan, None, &round.sum, &round.totals)
+        .finish(&plan, None, round.complete(), &round.totals)
         .unwrap()
         .applied
         .unwrap();

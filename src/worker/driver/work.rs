@@ -78,17 +78,17 @@ impl Driver {
         }
     }
 
-    pub(super) fn applied(&mut self, task: Task, sum: Vec<i64>, done: Done) {
+    pub(super) fn applied(&mut self, task: Task, sum: Option<Vec<i64>>, done: Done) {
         if let Some(round) = self.member.round() {
             let at = (self.me, self.member.installed(), round);
             // A new member may first apply what those before it had done.
             let takes_part = |r: &GenerationRecord| r.has(self.me) && r.base <= round;
             let member = self.member.record().is_some_and(takes_part);
             self.ledger.applied(at, member, &self.kind, &self.applying);
-            self.kept = match (self.coming.take(), self.alone.take()) {
-                (Some(kept), _) => Some(kept),
-                (None, Some(totals)) if self.member.keeps_sums_of_its_own() => {
-                    Some(Arc::new(Rounds::pack_all(round.0, &sum, totals)))
+            self.kept = match (self.coming.take(), self.alone.take(), &sum) {
+                (Some(kept), ..) => Some(kept),
+                (None, Some(totals), Some(sum)) if self.member.keeps_sums_of_its_own() => {
+                    Some(Arc::new(Rounds::pack_all(round.0, sum, totals)))
                 }
                 _ => None,
             };
@@ -97,7 +97,9 @@ impl Driver {
             self.counters.timed += 1;
             self.counters.computing += self.applies_since.elapsed();
         }
-        self.rounds.give_back(sum);
+        if let Some(sum) = sum {
+            self.rounds.give_back(sum);
+        }
         self.counters.steps += u64::from(done.trained);
         self.digest = done.digest.or(self.digest);
         self.kind = done.kind;
@@ -169,10 +171,12 @@ impl Driver {
             partial.totals.contributed.len() as u32
         };
         let stop = self.stop.clone();
+        let ours = owners == 1 && !self.member.keeps_sums_of_its_own();
         self.engine.ask(Ask::Compute {
             task,
             micro_batches,
             fresh,
+            ours,
             partial,
             stop,
         });
@@ -189,17 +193,17 @@ impl Driver {
             SumSource::Exchange => {
                 let (sum, totals, kept) = self.rounds.take_exchanged();
                 self.coming = Some(kept);
-                Ok((sum, totals))
+                Ok((Some(sum), totals))
             }
             SumSource::Fetched => {
                 self.counters.sums_fetched += 1;
                 let sum = self.fetched.take();
-                self.unpack(sum)
+                self.unpack(sum).map(|(sum, totals)| (Some(sum), totals))
             }
             SumSource::Streamed => {
                 self.streamed = self.streamed.split_off(&round.0);
                 let sum = self.streamed.remove(&round.0);
-                self.unpack(sum)
+                self.unpack(sum).map(|(sum, totals)| (Some(sum), totals))
             }
         };
         match taken {
@@ -211,6 +215,7 @@ impl Driver {
                     task,
                     sum,
                     totals: Box::new(totals),
+                    ours: !self.member.keeps_sums_of_its_own(),
                 });
             }
             Err(problem) => self.give_up(Fault::Ours, problem),

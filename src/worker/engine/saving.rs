@@ -11,6 +11,13 @@ use crate::world::{Generation, WorkerId};
 const TOGETHER_BYTES_MIN: usize = 16 << 20;
 
 impl Worker {
+    /// Reads the state from the GPU where it is ahead there.
+    fn settle(&mut self) -> Result<(), EngineError> {
+        let state = self.state.as_mut().ok_or(EngineError::NoState)?;
+        state.settle(&self.plan, self.replicas.as_mut())?;
+        Ok(())
+    }
+
     /// Copies the state and leaves the writing to the saver; `together`: the
     /// others write their parts of it, too.
     pub(super) fn save(
@@ -19,9 +26,8 @@ impl Worker {
         generation: Generation,
         together: Option<Dealt>,
     ) -> Result<(), EngineError> {
-        let Some(state) = &self.state else {
-            return Err(EngineError::NoState);
-        };
+        self.settle()?;
+        let state = self.state.as_ref().ok_or(EngineError::NoState)?;
         let saved = state.save(&self.plan);
         let occasion = Occasion {
             metrics: records::metrics(&self.plan, state),
@@ -41,9 +47,7 @@ impl Worker {
         members: &[WorkerId],
         generation: Generation,
     ) -> Result<(), EngineError> {
-        let Some(state) = &self.state else {
-            return Err(EngineError::NoState);
-        };
+        let state = self.state.as_ref().ok_or(EngineError::NoState)?;
         let extents = state.extents(&self.plan);
         let large = extents.byte_len() >= TOGETHER_BYTES_MIN;
         if rank == 0 {
@@ -55,6 +59,8 @@ impl Worker {
             Some(shards) if large && !shards.is_empty() => shards,
             _ => return Ok(()),
         };
+        self.settle()?;
+        let state = self.state.as_ref().ok_or(EngineError::NoState)?;
         let wanted = |part, name: &str| shards.iter().any(|shard| shard.holds(part, name));
         let [weights, optimizer] = state.save_some(&self.plan, wanted);
         self.saver.save_part(SavedPart {
