@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`chaos`] | `ebbtide run --chaos`: random trouble for real processes, from a seed |
 //! | [`elastic`] | workers come, go and die, and the weights do not notice |
+//! | [`gpus`] | what a worker's GPUs say, in the coordinator's status |
 //! | [`hostile`] | strangers, signals, bad samples: the run is unharmed, or ends with a clear word |
 //! | [`look`] | looking into a run afterwards: report, diff, replay |
 //! | [`memory`] | what a worker needs at most |
@@ -14,6 +15,7 @@
 
 mod chaos;
 mod elastic;
+mod gpus;
 mod hostile;
 mod look;
 #[cfg(target_os = "linux")]

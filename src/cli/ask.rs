@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::args::{CoordinatorAddress, DrainArgs, ExportArgs, StatusArgs};
@@ -10,6 +11,7 @@ use super::serve::runtime;
 use super::work::address;
 use crate::checkpoint;
 use crate::collective::{ConnectionKind, Connector, Hello, RunTag, Token, control_channel};
+use crate::devices::GpuReading;
 use crate::observe::{listed, printable};
 use crate::wire::control as pb;
 use crate::wire::control::control_client::ControlClient;
@@ -123,6 +125,11 @@ fn table(status: &Value) -> String {
             text(&worker["role"]),
             text(&worker["micro_batches"]),
         ));
+        for gpu in worker["gpus"].as_array().into_iter().flatten() {
+            if let Ok(gpu) = GpuReading::deserialize(gpu) {
+                lines.push(format!("{:<8} {gpu}", ""));
+            }
+        }
     }
     let lines = lines.iter().map(|line| printable(line) + "\n");
     lines.collect()
@@ -192,5 +199,25 @@ mod tests {
         let waiting = "waiting for worker 2 (a), worker 3 (b); next: the others go on";
         assert_eq!(lines[1], waiting);
         assert!(lines[3].starts_with("3        spot-7 "), "{table}");
+    }
+
+    #[test]
+    fn a_worker_s_gpus_are_shown_below_it_with_what_they_say() {
+        let status = json!({ "job": "mnist", "workers": [
+            { "worker": "1", "name": "spot-1", "gpus": [
+                { "index": 0, "name": "NVIDIA L4", "memory_used_bytes": 3u64 << 30,
+                  "memory_total_bytes": 24u64 << 30, "utilisation_percent": 97,
+                  "power_watts": 71.6, "temperature_celsius": 64 },
+                { "index": 1, "name": "NVIDIA L4\u{1b}[2J", "temperature_celsius": 30 },
+            ] },
+            { "worker": "2", "name": "spot-2" },
+        ] });
+        let table = table(&status);
+        let lines: Vec<&str> = table.lines().collect();
+        let said = "         cuda:0 NVIDIA L4: 3.0 of 24.0 GiB used, 97 % busy, 72 W, 64 C";
+        assert_eq!(lines[3], said);
+        assert_eq!(lines[4], "         cuda:1 NVIDIA L4?[2J: 30 C");
+        assert!(lines[5].starts_with("2        spot-2 "), "{table}");
+        assert_eq!(lines.len(), 6);
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn worker(command: Worker, registry: &Registry) -> Exit {
 /// As `nvidia-smi -L` does, and what would be used.
 fn list_devices() -> Exit {
     settings_of_libraries();
-    let found = devices::found();
+    let (found, meter) = (devices::found(), devices::Meter::open());
     for gpu in &found.gpus {
         let kind = match gpu.problem() {
             Some(problem) => format!("not used: {problem}"),
@@ -44,7 +44,7 @@ fn list_devices() -> Exit {
                 Err(error) => format!("not used: {error}"),
             },
         };
-        match devices::reading(&gpu.uuid) {
+        match meter.as_ref().and_then(|meter| meter.reading(gpu)) {
             Some(reading) => say!("{gpu}, {kind}; {reading}"),
             None => say!("{gpu}, {kind}"),
         }

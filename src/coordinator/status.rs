@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::driver::Registered;
 use super::report::Report;
+use crate::collective::CONTROL_MESSAGE_LEN_MAX;
 use crate::world::WorkerId;
 use crate::world::membership::World;
 use crate::world::pool::{Approach, Session};
+
+/// What a message adds to its text, and more.
+const AROUND_TEXT: usize = 1 << 10;
 
 /// The object that `ebbtide status --json` prints.
 pub(super) fn json(
@@ -18,13 +22,37 @@ pub(super) fn json(
     registered: &BTreeMap<WorkerId, Registered>,
     now: Duration,
 ) -> String {
+    let mut status = object(world, report, registered, now);
+    let text = status.to_string();
+    if text.len() + AROUND_TEXT <= CONTROL_MESSAGE_LEN_MAX {
+        return text;
+    }
+    // A fleet so large that what it says of its GPUs doesn't fit into a message.
+    let workers = status["workers"].as_array_mut();
+    for worker in workers
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
+        worker.remove("gpus");
+    }
+    status.to_string()
+}
+
+fn object(
+    world: &World,
+    report: &Report,
+    registered: &BTreeMap<WorkerId, Registered>,
+    now: Duration,
+) -> Value {
     let record = world.current();
     let workers: Vec<_> = world
         .pool()
         .iter()
         .map(|(id, node)| {
-            let devices = registered.get(id).map(|r| r.request.devices.join(", "));
-            json!({
+            let registered = registered.get(id);
+            let devices = registered.map(|r| r.request.devices.join(", "));
+            let mut worker = json!({
                 "worker": id.to_string(),
                 "name": node.name,
                 "devices": devices,
@@ -41,7 +69,11 @@ pub(super) fn json(
                 "joins_in_seconds": world.waits_for(now, *id).map(|left| left.as_secs_f64()),
                 "weight": record.and_then(|r| r.member(*id)).map(|m| m.weight),
                 "damaged_frames": node.counters.damaged_frames,
-            })
+            });
+            if let Some(gpus) = registered.map(|r| &r.gpus).filter(|gpus| !gpus.is_empty()) {
+                worker["gpus"] = json!(gpus);
+            }
+            worker
         })
         .collect();
     let waiting = world
@@ -58,7 +90,6 @@ pub(super) fn json(
         "waiting": waiting,
         "workers": workers,
     })
-    .to_string()
 }
 
 fn role(world: &World, worker: WorkerId) -> &'static str {

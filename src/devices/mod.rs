@@ -5,7 +5,7 @@
 //! | this file | [`Device`] and [`Devices`]: one replica each |
 //! | [`Asked`] (`asked.rs`) | `--devices`, and what it comes to on this node |
 //! | [`found()`] (`found.rs`) | the GPUs of this node, as the driver tells of them |
-//! | [`reading()`] (`reading.rs`) | how busy, hot and full a GPU is at the moment |
+//! | [`Meter`] (`reading.rs`) | how busy, hot and full a GPU is at the moment |
 //!
 //! Without the feature `cuda` a node has no GPUs, and says why.
 
@@ -18,8 +18,9 @@ use std::fmt;
 
 pub use asked::{Asked, AskedError, Chosen, Unusable};
 pub use found::{Found, Gpu, Needs, found};
-pub use reading::{Reading, reading};
+pub use reading::{GpuReading, Meter, Reading};
 
+use crate::model::plainly;
 use crate::numerics::Kind;
 
 /// More replicas in one worker than any node has use for.
@@ -38,7 +39,7 @@ pub enum Device {
 
 /// A device that can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{device} can't be used: {source}")]
+#[error("{device} can't be used: {}", plainly(source))]
 pub struct DeviceError {
     device: Device,
     source: candle_core::Error,

@@ -2,10 +2,12 @@
 //! values, and a message that can't be one is refused here.
 
 mod convert;
+mod gpus;
 mod record;
 mod steps;
 
 pub use convert::{ToMany, WireError};
+pub use gpus::{gpu_readings, gpus_message};
 pub use record::{Record, Values};
 pub use steps::{StepRow, Steps};
 

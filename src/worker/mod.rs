@@ -16,6 +16,7 @@ mod config;
 mod driver;
 mod engine;
 mod fault;
+mod gpus;
 mod inject;
 mod ledger;
 mod peers;
@@ -196,6 +197,7 @@ fn join(
     )
     .map_err(|e| broken("the engine", &e))?;
     let session = Session::new(me, reply.data_fingerprint, tail.clone());
+    let _watched = gpus::watch(&config.devices, &session);
     let mut talk = runtime.spawn(session.clone().keep(contact, registered, inputs.clone()));
     signals.forward(inputs);
     let peers = Peers::new(Arc::clone(&transport), me, tag);

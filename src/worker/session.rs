@@ -17,11 +17,12 @@ use crate::collective::{
     CONTROL_MESSAGE_LEN_MAX, ConnectError, ConnectionKind, Connector, Hello, RunTag,
     control_channel,
 };
+use crate::devices::GpuReading;
 use crate::observe::LogTail;
-use crate::wire::Record;
 use crate::wire::control as pb;
 use crate::wire::control::control_client::ControlClient;
 use crate::wire::control::worker_message::Body;
+use crate::wire::{Record, gpus_message};
 use crate::world::message::{FromWorker, Holdings, ToWorker};
 use crate::world::{Generation, WorkerId};
 
@@ -169,6 +170,8 @@ struct Shared {
     /// Of a session that we can speak in.
     outbox: Option<Outbox>,
     backlog: VecDeque<FromWorker>,
+    /// What our GPUs have said last; said again in each new session.
+    gpus: Vec<GpuReading>,
     /// The driver has ended: no other session is to follow.
     over: bool,
 }
@@ -195,12 +198,15 @@ impl Session {
             holdings: Some(holdings.into()),
             data_fingerprint: self.data_fingerprint.clone(),
         };
-        let backlog = {
+        let (backlog, gpus) = {
             let mut shared = self.shared();
             shared.outbox = shared.opening.take();
-            std::mem::take(&mut shared.backlog)
+            (std::mem::take(&mut shared.backlog), shared.gpus.clone())
         };
         self.push(Body::Hello(hello));
+        if !gpus.is_empty() {
+            self.push(Body::Gpus(gpus_message(&gpus)));
+        }
         backlog.into_iter().for_each(|message| self.tell(message));
     }
 
@@ -232,6 +238,15 @@ impl Session {
             .collect();
         if !json.is_empty() {
             self.push(Body::Records(pb::Records { json }));
+        }
+    }
+
+    /// What our GPUs say now. Where they have never said anything, nothing is told.
+    pub fn gpus_say(&self, now: Vec<GpuReading>) {
+        let message = gpus_message(&now);
+        let before = std::mem::replace(&mut self.shared().gpus, now);
+        if !(message.gpus.is_empty() && before.is_empty()) {
+            self.push(Body::Gpus(message));
         }
     }
 
@@ -360,47 +375,4 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn said(outward: &mut mpsc::Receiver<pb::WorkerMessage>) -> Vec<Body> {
-        std::iter::from_fn(|| outward.try_recv().ok()?.body).collect()
-    }
-
-    #[test]
-    fn nothing_is_said_before_hello_and_what_counts_comes_after_it() {
-        let session = Session::new(WorkerId(1), String::new(), LogTail::new());
-        let mut outward = session.opened();
-        session.trouble("none".into(), String::new());
-        let error = "notice".to_owned();
-        session.tell(FromWorker::JobFailed { error });
-        assert_eq!(said(&mut outward), []);
-        session.hello(&Holdings::default());
-        let said = said(&mut outward);
-        assert!(
-            matches!(said[..], [Body::Hello(_), Body::JobFailed(_)]),
-            "{said:?}"
-        );
-    }
-
-    #[test]
-    fn session_that_nobody_reads_ends_and_what_counts_is_said_in_the_next() {
-        let session = Session::new(WorkerId(1), String::new(), LogTail::new());
-        let mut outward = session.opened();
-        session.hello(&Holdings::default());
-        for _ in 1..OUTBOX {
-            session.trouble("none".into(), String::new());
-        }
-        let error = "notice".to_owned();
-        session.tell(FromWorker::JobFailed { error });
-        assert_eq!(said(&mut outward).len(), OUTBOX);
-        assert!(outward.is_closed());
-        let mut outward = session.opened();
-        session.hello(&Holdings::default());
-        let said = said(&mut outward);
-        assert!(
-            matches!(said[..], [Body::Hello(_), Body::JobFailed(_)]),
-            "{said:?}"
-        );
-    }
-}
+mod tests;

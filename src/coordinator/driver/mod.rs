@@ -26,6 +26,7 @@ use super::shadow::{self, ShadowMode};
 use super::{CoordinatorError, FAREWELL, status};
 use crate::checkpoint::{Retention, RunStore};
 use crate::collective::{Caller, Connector};
+use crate::devices::GpuReading;
 use crate::observe::Summary;
 use crate::observe::telemetry::SharedScreen;
 use crate::strategy::Plan;
@@ -52,6 +53,8 @@ pub(super) struct Registered {
     at: Duration,
     /// A session has come since.
     met: bool,
+    /// What its GPUs have said last.
+    pub gpus: Vec<GpuReading>,
 }
 
 struct OpenSession {

@@ -13,7 +13,7 @@ use super::{Driver, OpenSession, Registered, crashing};
 use crate::collective::Caller;
 use crate::wire::control as pb;
 use crate::wire::control::worker_message::Body;
-use crate::wire::{Record, build};
+use crate::wire::{Record, build, gpu_readings};
 use crate::world::membership::{Agreed, Event};
 use crate::world::message::{FromWorker, Holdings};
 use crate::world::{Generation, Member, Round, WorkerId};
@@ -107,6 +107,7 @@ impl Driver {
             from,
             at: self.now(),
             met: false,
+            gpus: Vec::new(),
         };
         if first {
             self.report.registered(worker, &registered);
@@ -285,6 +286,12 @@ impl Driver {
                     true => self.crashed(worker, &error, tail),
                     false => Ok(()),
                 }
+            }
+            Body::Gpus(gpus) => {
+                if let Some(registered) = self.registered.get_mut(&worker) {
+                    registered.gpus = gpu_readings(gpus);
+                }
+                Ok(())
             }
             body => match FromWorker::try_from(body) {
                 Ok(message) => {

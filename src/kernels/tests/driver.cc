@@ -4,14 +4,17 @@
 // answer nothing.
 //
 // $DRIVER_OF is its CUDA version, 13000 unless set. $DRIVER_GPUS says what GPUs it tells of:
-// "old" a V100 and a T4, else one called "no GPU".
+// "old" a V100 and a T4, else one called "no GPU". $DRIVER_MEMORY is how many bytes can be
+// allocated, 16 GiB unless set.
 
 #include "on_host.h"
+
+#include <atomic>
 
 extern "C" {
 
 typedef int Result;
-enum { FINE = 0, WRONG = 1, NOT_FOUND = 500 };
+enum { FINE = 0, WRONG = 1, FULL = 2, NOT_FOUND = 500 };
 
 struct Gpu {
     const char *name;
@@ -49,8 +52,12 @@ Result cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = attribute == MAJOR ? gpu(device).capability / 10 : attribute == MINOR ? gpu(device).capability % 10 : 0;
     return FINE;
 }
+static size_t total_bytes() {
+    const char *set = getenv("DRIVER_MEMORY");
+    return set ? strtoull(set, nullptr, 10) : 16ul << 30;
+}
 Result cuDeviceTotalMem_v2(size_t *bytes, int) {
-    *bytes = 16ul << 30;
+    *bytes = total_bytes();
     return FINE;
 }
 Result cuDeviceGetUuid_v2(unsigned char *uuid, int) {
@@ -100,15 +107,38 @@ static Result allocate(void **memory, size_t bytes) {
     if (*memory) memset(*memory, 0xa5, bytes);
     return *memory ? FINE : WRONG;
 }
-Result cuMemAlloc_v2(void **memory, size_t bytes) { return allocate(memory, bytes); }
-Result cuMemAllocAsync(void **memory, size_t bytes, void *) { return allocate(memory, bytes); }
 Result cuMemHostAlloc(void **memory, size_t bytes, unsigned) { return allocate(memory, bytes); }
-Result cuMemFree_v2(void *memory) {
+Result cuMemFreeHost(void *memory) {
     free(memory);
     return FINE;
 }
+// The GPU's has an end. What is allocated begins with its size, which nobody sees.
+enum { BEFORE = 64 };
+static std::atomic<size_t> in_use;
+Result cuMemAlloc_v2(void **memory, size_t bytes) {
+    if (in_use.fetch_add(bytes) + bytes > total_bytes()) {
+        in_use -= bytes;
+        return FULL;
+    }
+    if (allocate(memory, bytes + BEFORE) != FINE) return WRONG;
+    *(size_t *)*memory = bytes;
+    *memory = (char *)*memory + BEFORE;
+    return FINE;
+}
+Result cuMemAllocAsync(void **memory, size_t bytes, void *) { return cuMemAlloc_v2(memory, bytes); }
+Result cuMemFree_v2(void *memory) {
+    if (!memory) return FINE;
+    char *begin = (char *)memory - BEFORE;
+    in_use -= *(size_t *)begin;
+    free(begin);
+    return FINE;
+}
 Result cuMemFreeAsync(void *memory, void *) { return cuMemFree_v2(memory); }
-Result cuMemFreeHost(void *memory) { return cuMemFree_v2(memory); }
+Result cuMemGetInfo_v2(size_t *free, size_t *total) {
+    *total = total_bytes();
+    *free = *total - in_use;
+    return FINE;
+}
 Result cuMemsetD8Async(void *memory, unsigned char value, size_t bytes, void *) {
     memset(memory, value, bytes);
     return FINE;
@@ -154,4 +184,32 @@ Result curandCreateGenerator(void **generator, int) {
 Result curandDestroyGenerator(void *) { return FINE; }
 Result curandSetStream(void *, void *) { return FINE; }
 Result curandSetPseudoRandomGeneratorSeed(void *, unsigned long long) { return FINE; }
+
+// And for NVML, of which every GPU says the same, and nothing of its temperature.
+Result nvmlInit_v2() { return FINE; }
+Result nvmlShutdown() { return FINE; }
+Result nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
+    *device = &here;
+    return strcmp(uuid, "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f") ? WRONG : FINE;
+}
+struct Memory {
+    unsigned version;
+    unsigned long long total, reserved, free, used;
+};
+Result nvmlDeviceGetMemoryInfo_v2(void *, Memory *memory) {
+    memory->total = 16ull << 30;
+    memory->used = 5ull << 29;
+    return FINE;
+}
+struct Utilization {
+    unsigned gpu, memory;
+};
+Result nvmlDeviceGetUtilizationRates(void *, Utilization *rates) {
+    *rates = {97, 40};
+    return FINE;
+}
+Result nvmlDeviceGetPowerUsage(void *, unsigned *milliwatts) {
+    *milliwatts = 71600;
+    return FINE;
+}
 }

@@ -142,8 +142,9 @@ impl TryFrom<FromBody> for FromWorker {
             FromBody::SourceLost(m) => FromWorker::SourceLost { error: m.error },
             FromBody::JobFailed(m) => FromWorker::JobFailed { error: m.error },
             FromBody::Bye(m) => FromWorker::Bye { reason: m.reason },
-            FromBody::Records(_) => return Err(WireError::Missing("a protocol message")),
-            FromBody::Trouble(_) => return Err(WireError::Missing("a protocol message")),
+            FromBody::Records(_) | FromBody::Trouble(_) | FromBody::Gpus(_) => {
+                return Err(WireError::Missing("a protocol message"));
+            }
         })
     }
 }
